@@ -1,0 +1,78 @@
+"""From what ``--cluster`` was given to a connected client with workers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distributed import Client
+
+from cluster.local import count_gpus, local_cpu_cluster, local_cuda_cluster
+from cluster.remote import join_cluster
+
+FIRST_WORKERS_S = 60.0
+"""Seconds that the first workers are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Which workers to use."""
+
+    cluster: str = "auto"
+    """``auto``, ``cuda``, ``cpu``, a scheduler's address or the path of a scheduler file."""
+
+    workers: int | None = None
+    """Worker processes of a local cluster; None is one for each GPU, or one for every 8 cores."""
+
+    min_workers: int = 1
+    """Work begins with the first so many."""
+
+    threads_per_worker: int | None = None
+    """Task slots of each local worker; None is the cores that it can count on, and one to spare."""
+
+
+@contextmanager
+def connect(options: ClusterOptions) -> Iterator[Client]:
+    """Yield a client of the cluster with at least `min_workers` workers.
+
+    Raises
+    ------
+    ValueError
+        If the options cannot be used.
+    ConnectionError
+        If no scheduler answers there.
+    TimeoutError
+        If too few workers come.
+    """
+    with _open(options) as client:
+        _await_workers(client, options.min_workers)
+        yield client
+
+
+def is_local(cluster: str) -> bool:
+    """Return whether a cluster is opened on this machine for one run."""
+    return cluster in ("auto", "cpu", "cuda")
+
+
+@contextmanager
+def _open(options: ClusterOptions) -> Iterator[Client]:
+    kind = options.cluster
+    if not is_local(kind):
+        with join_cluster(kind) as client:
+            yield client
+        return
+    if kind == "auto":
+        kind = "cuda" if count_gpus() else "cpu"
+    open_local = local_cuda_cluster if kind == "cuda" else local_cpu_cluster
+    with open_local(options.workers, options.threads_per_worker) as local, Client(local, set_as_default=False) as client:
+        yield client
+
+
+def _await_workers(client: Client, min_workers: int) -> None:
+    try:
+        client.wait_for_workers(min_workers, timeout=FIRST_WORKERS_S)
+    except TimeoutError as error:
+        n_workers = len(client.nthreads())
+        raise TimeoutError(
+            f"{n_workers} of the {min_workers} workers of --min-workers came to {client.scheduler.address} "
+            f"within {FIRST_WORKERS_S:g} s; start workers there, or ask for fewer"
+        ) from error

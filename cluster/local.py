@@ -1,0 +1,96 @@
+"""Clusters on this machine, for one run: everything listens on loopback only."""
+
+import os
+import socket
+from typing import Any
+
+from distributed import LocalCluster
+
+LOOPBACK = "127.0.0.1"
+DASHBOARD_PORT = 8787
+
+CORES_PER_WORKER = 8
+"""Enough threads to keep one model on a CPU busy; more share memory bandwidth and the interpreter lock."""
+
+
+def local_cpu_cluster(n_workers: int | None, threads_per_worker: int | None) -> LocalCluster:
+    """Open a cluster of CPU workers.
+
+    Parameters
+    ----------
+    n_workers
+        Processes; None is one for every 8 cores.
+    threads_per_worker
+        Task slots of each; None is its share of the cores and one more, since a task that waits for the model holds
+        a slot.
+    """
+    cores = usable_cores()
+    n_workers = n_workers or max(1, cores // CORES_PER_WORKER)
+    threads_per_worker = threads_per_worker or max(1, cores // n_workers) + 1
+    return LocalCluster(n_workers=n_workers, threads_per_worker=threads_per_worker, **_on_loopback())
+
+
+def local_cuda_cluster(n_workers: int | None, threads_per_worker: int | None) -> LocalCluster:
+    """Open a cluster of one worker per GPU.
+
+    Parameters
+    ----------
+    n_workers
+        The first so many GPUs; None is all of them.
+    threads_per_worker
+        Task slots of each; None is its share of the cores: dask-cuda's own default of one starves a GPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no GPU, or fewer than asked for.
+    """
+    n_gpus = count_gpus()
+    if not n_gpus:
+        raise ValueError("--cluster cuda: no CUDA device found here; use --cluster cpu, or a scheduler's address")
+    if n_workers is not None and n_workers > n_gpus:
+        raise ValueError(f"--workers {n_workers}: this machine has {n_gpus} GPUs, and a worker needs one of its own")
+    from dask_cuda import LocalCUDACluster  # noqa: PLC0415  imports CUDA's libraries: only where there is a device
+
+    n_workers = n_workers or n_gpus
+    threads_per_worker = threads_per_worker or max(2, usable_cores() // n_workers)
+    return LocalCUDACluster(n_workers=n_workers, threads_per_worker=threads_per_worker, **_on_loopback())
+
+
+def count_gpus() -> int:
+    """Return the number of CUDA devices that this process may use, without starting CUDA."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    try:
+        import pynvml  # noqa: PLC0415  comes with dask-cuda, so on Linux only
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # noqa: BLE001  no package, no driver or no permission: all mean no GPU for us
+        return 0
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_loopback() -> dict[str, Any]:
+    return {
+        "host": LOOPBACK,
+        "dashboard_address": f"{LOOPBACK}:{_free_port(DASHBOARD_PORT)}",
+        "worker_dashboard_address": f"{LOOPBACK}:0",
+        "preload": ["cluster.preload"],
+    }
+
+
+def _free_port(preferred: int) -> int:
+    """Return the preferred port, or 0 (any) where somebody has it already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, preferred))
+        except OSError:
+            return 0
+    return preferred

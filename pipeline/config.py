@@ -1,0 +1,124 @@
+"""A run's settings: one record, from which the command line, Dask's configuration and the checks are made.
+
+Every option of the command also works as ``DASK_PIPELINE__OPTION`` and under ``pipeline:`` in Dask's YAML; what the
+command line says goes first. See https://docs.dask.org/en/stable/configuration.html.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+import click
+import dask.config
+
+from pipeline.errors import UsageError
+
+COUNT = click.IntRange(min=1)
+
+
+def _option(help_: str, default: Any, type_: Any = str, **settings: Any) -> Any:
+    return field(default=default, metadata={"help": help_, "type": type_, **settings})
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The settings of one run; see ``python -m pipeline.run --help`` for each."""
+
+    source: str
+    """Folder or glob of images, on any fsspec URL."""
+
+    destination: str
+    """Folder for the outcomes, on any fsspec URL."""
+
+    cluster: str = _option(
+        "Workers: 'auto' (this machine's GPUs, else its CPU), 'cuda', 'cpu', a scheduler's ADDRESS, or a SCHEDULER-FILE.",
+        "auto",
+    )
+    workers: int | None = _option("Worker processes of a local cluster (default: one per GPU, or per 8 cores).", None, COUNT)
+    min_workers: int = _option("Begin with the first N workers.", 1, COUNT)
+    threads_per_worker: int | None = _option(
+        "Task slots of each local worker (default: its share of the cores, and one to spare).", None, COUNT
+    )
+    batch_size: int = _option("Images in one stack.", 80, COUNT)
+    batches_per_part: int = _option("Batches in one Parquet object, the unit of commit.", 16, COUNT)
+    images_per_task: int | None = _option("Images read and decoded by one task (default: a whole batch).", None, COUNT)
+    weights: str = _option(
+        "A torchvision weights name of ResNet50, or the path or URL of a state dict.", "IMAGENET1K_V2"
+    )
+    precision: str = _option(
+        "Arithmetic of the model; 'auto' is the fastest that the devices have in hardware.",
+        "auto",
+        click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    )
+    include: tuple[str, ...] = _option(
+        "Take only images that match this glob below SOURCE; may be repeated.", (), multiple=True, metavar="GLOB"
+    )
+    exclude: tuple[str, ...] = _option(
+        "Leave out images that match this glob below SOURCE; may be repeated.", (), multiple=True, metavar="GLOB"
+    )
+    limit: int | None = _option("Take the first N images.", None, COUNT)
+    max_failure_rate: float = _option(
+        "Share of the images, from 0 to 1, that may fail.", 0.05, click.FloatRange(0, 1), metavar="SHARE"
+    )
+    anon: bool = _option("Read SOURCE without credentials, as public buckets allow.", False, bool, is_flag=True)
+    requester_pays: bool = _option("Agree to pay for reading SOURCE.", False, bool, is_flag=True)
+    overwrite: bool = _option("Begin anew on a DESTINATION that holds another run.", False, bool, is_flag=True)
+    debug: bool = _option("Show tracebacks and more logs.", False, bool, is_flag=True)
+
+    def __post_init__(self) -> None:
+        for setting in _options():
+            value = getattr(self, setting.name)
+            if value is not None and not setting.metadata.get("multiple"):
+                self._check(setting, value)
+
+    def _check(self, setting: Field[Any], value: Any) -> None:
+        try:
+            click.types.convert_type(setting.metadata["type"]).convert(value, None, None)
+        except click.BadParameter as error:
+            raise UsageError(f"{_flag(setting.name)} {value}: {error.message}") from error
+
+    @property
+    def part_size(self) -> int:
+        """Images in one part."""
+        return self.batch_size * self.batches_per_part
+
+
+def parameters() -> list[click.Parameter]:
+    """Return the command line that makes a `RunConfig`."""
+    arguments: list[click.Parameter] = [click.Argument(["source"]), click.Argument(["destination"])]
+    return arguments + [
+        click.Option(
+            [_flag(setting.name)],
+            default=setting.default,
+            show_default=setting.default not in (None, False, ()),
+            **dict(setting.metadata),
+        )
+        for setting in _options()
+    ]
+
+
+def configured_defaults() -> dict[str, Any]:
+    """Return the options that Dask's configuration sets, by their Python name.
+
+    Raises
+    ------
+    UsageError
+        If it sets one that does not exist: a misspelt setting must not be silently ignored.
+    """
+    settings: Mapping[str, Any] = dask.config.get("pipeline", {}) or {}
+    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    known = {setting.name for setting in fields(RunConfig)}
+    if unknown := sorted(named.keys() - known):
+        raise UsageError(
+            f"Dask's configuration sets pipeline.{unknown[0]} (or DASK_PIPELINE__{unknown[0].upper()}), "
+            f"which is no option; expected one of {', '.join(sorted(known))}"
+        )
+    return named
+
+
+def _options() -> list[Field[Any]]:
+    return [setting for setting in fields(RunConfig) if setting.default is not MISSING]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,101 @@
+"""What a person sees of a run: the first lines, a progress bar, the last lines. Results on stdout, progress on stderr."""
+
+import sys
+import time
+from dataclasses import dataclass
+
+import click
+from tqdm import tqdm
+
+from pipeline.engine.plan import PlanTotals
+from pipeline.evaluation.metrics import Share
+from pipeline.records import Tally
+
+_HEADING_PATIENCE_S = 3.0
+"""Seconds that the first lines wait for the listing to tell the number of images."""
+
+_PLAIN_INTERVAL_S = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The first lines."""
+
+    run_id: str
+    dashboard: str | None
+    destination: str
+    model: str
+
+
+class Console:
+    """Shows a run's progress; a `pipeline.engine.drive.Progress`."""
+
+    def __init__(self, heading: Heading) -> None:
+        self._heading: Heading | None = heading
+        self._started = time.monotonic()
+        is_plain = not sys.stderr.isatty()
+        self._bar = tqdm(
+            unit=" images",
+            desc="classified",
+            file=sys.stderr,
+            dynamic_ncols=not is_plain,
+            mininterval=_PLAIN_INTERVAL_S if is_plain else 0.2,
+            maxinterval=_PLAIN_INTERVAL_S,
+            smoothing=0.1,
+            delay=0.5,
+        )
+
+    def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
+        """Show the first lines as soon as the number of images is known, or has been long enough in coming."""
+        if self._heading and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
+            _print_heading(self._heading, f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, listing")
+            self._heading = None
+        if is_closed and self._bar.total != totals.n_images:
+            self._bar.total = totals.n_images
+            self._bar.refresh()
+
+    def classified(self, n_images: int) -> None:
+        """Move the bar."""
+        self._bar.update(n_images)
+
+    def committed(self, tally: Tally) -> None:
+        """Show the failures so far."""
+        self._bar.set_postfix_str(f"{tally.n_failed:,} failed", refresh=False)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+def print_summary(tally: Tally, wall_s: float, outcomes: str) -> None:
+    """Show the last lines: counts, accuracy with its interval, failures by reason, time."""
+    _line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
+    _line("top-1", Share(tally.n_correct, tally.n_truth))
+    _line("top-5", Share(tally.n_correct_top5, tally.n_truth))
+    _line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
+    for (stage, reason), count in tally.failures.most_common():
+        _line("failed", f"{count:,} in {stage}: {reason}")
+    _line("took", f"{wall_s:.1f} s, {tally.n_images / wall_s:.1f} images/s, start-up included")
+    _line("outcomes", outcomes)
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor or begin a line of its own: names come out of buckets.
+
+    >>> printable("a\\nb\\x1b[2J")
+    'a\\\\nb\\\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _print_heading(heading: Heading, n_images: str) -> None:
+    _line("run", heading.run_id)
+    _line("images", n_images)
+    _line("dashboard", heading.dashboard or "none")
+    _line("model", heading.model)
+    _line("destination", heading.destination)
+
+
+def _line(label: str, text: object) -> None:
+    click.echo(f"{label:<12} {printable(str(text))}")

@@ -1,0 +1,110 @@
+"""``python -m pipeline.demo``: the main job on drawings, from S3 to S3, without internet, AWS or a GPU.
+
+It makes a bucket of drawings in the layout of Stanford Dogs and weights that know them (both once), starts an S3 server
+on loopback, runs the very command that a user types, and leaves the outcomes in a folder. Results on stdout.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from pipeline.demo.images import demo_objects
+from pipeline.demo.s3 import CREDENTIALS, fill_bucket, s3_server
+from pipeline.storage import join, open_storage, options_from_environment, read_whole
+
+BUCKET = "stanford-dogs-drawn"
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--folder", default="demo", show_default=True, help="Where drawings, weights and outcomes are kept.")
+@click.option("--bucket", help="A bucket of yours on AWS or AWS_ENDPOINT_URL, instead of the embedded S3 server.")
+@click.option("--weights", help="Weights for pipeline.run, instead of those made for the drawings.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def main(folder: str, bucket: str | None, weights: str | None, options: tuple[str, ...]) -> None:
+    """Run the main job on drawings. OPTIONS go to pipeline.run."""
+    home = Path(folder)
+    weights = weights or str(_made_weights(home))
+    images = _made_images(home)
+    with ExitStack() as stack:
+        if bucket is None:
+            bucket = BUCKET
+            os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": stack.enter_context(s3_server())}
+        n_objects = fill_bucket(bucket, _objects(images))
+        _say(f"{n_objects} objects in s3://{bucket}/Images: drawings, so what follows says nothing about dogs")
+        destination = f"s3://{bucket}/outcomes"
+        status = _run(f"s3://{bucket}/Images", destination, "--weights", weights, "--overwrite", *options)
+        _fetch(destination, home / "outcomes")
+    _say(f"the outcomes are in {home / 'outcomes'}; the accuracy above is that of drawings, not of dogs")
+    sys.exit(status)
+
+
+def _made_weights(home: Path) -> Path:
+    path = home / "resnet50-drawn.pth"
+    if not path.exists():
+        from pipeline.demo.weights import make_weights  # noqa: PLC0415  imports torch: only where there is work for it
+
+        _timed("made weights of a ResNet50 that knows the drawings", lambda: make_weights(path))
+    return path
+
+
+def _made_images(home: Path) -> Path:
+    folder = home / "bucket"
+    if not folder.exists():
+        half = home / "bucket.partial"
+        shutil.rmtree(half, ignore_errors=True)
+        _timed("drew the images", lambda: _draw_into(half))
+        half.rename(folder)
+    return folder
+
+
+def _draw_into(folder: Path) -> None:
+    for key, data in demo_objects():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
+
+
+def _run(*args: str) -> int:
+    command = ["python", "-m", "pipeline.run", *args]
+    click.echo(f"\n$ {shlex.join(command)}", err=False)
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, *command[1:]], check=False).returncode
+
+
+def _fetch(destination: str, folder: Path) -> None:
+    """Copy what the run left in S3 into a folder, in place of an earlier run's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    options = options_from_environment()
+    for page in open_storage(destination, options).list_pages(destination):
+        for entry in page:
+            path = folder / entry.url[len(join(destination, "")) :]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(read_whole(entry.url, options))
+
+
+def _timed(what: str, make: Callable[[], None]) -> None:
+    started = time.monotonic()
+    make()
+    _say(f"{what} ({time.monotonic() - started:.0f} s, kept for the next time)")
+
+
+def _say(text: str) -> None:
+    click.echo(f"demo: {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The stages carried by Dask: as little logic as can be."""

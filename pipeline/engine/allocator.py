@@ -1,0 +1,33 @@
+"""glibc's allocator, set so that activations are reused instead of mapped and unmapped for every layer.
+
+Dask's nanny sets ``MALLOC_TRIM_THRESHOLD_``, which also turns off glibc's dynamic mmap threshold; threads other than
+the main one allocate from arenas of 64 MB that come and go. Both are mended from inside the process, so it works on
+every kind of cluster. See ``mallopt(3)``.
+"""
+
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+_MMAP_THRESHOLD_BYTES = 32 << 20
+"""The largest that glibc accepts on 64 bits."""
+
+_TRIM_THRESHOLD_BYTES = 512 << 20
+
+
+def mend_allocator() -> bool:
+    """Set the thresholds of this process's allocator; return False where there is no glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {
+        _M_MMAP_THRESHOLD: _MMAP_THRESHOLD_BYTES,
+        _M_TRIM_THRESHOLD: _TRIM_THRESHOLD_BYTES,
+        _M_ARENA_MAX: 1,
+    }
+    return all(mallopt(name, value) == 1 for name, value in settings.items())

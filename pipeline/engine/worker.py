@@ -1,0 +1,78 @@
+"""What a worker process holds for a run: its settings and its inference thread. Set up by a Dask worker plugin."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from pipeline.destination import Destination
+from pipeline.engine.allocator import mend_allocator
+from pipeline.engine.inference import InferenceThread, usable_cores
+from pipeline.records import Predict, Transform
+from pipeline.storage import StorageOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every task of a run needs to know; travels to each worker once, not with each task."""
+
+    run_id: str
+
+    fingerprint: str
+    """Decides whether predictions are interchangeable; a task refuses a worker that holds another."""
+
+    destination: Destination
+
+    source_options: StorageOptions
+
+    transform: Transform
+
+    load_model: Callable[[], Predict]
+    """Loads the model that the fingerprint stands for, in the worker's process."""
+
+    @property
+    def plugin_name(self) -> str:
+        """Named by run and fingerprint: a worker never scores one run with another's weights."""
+        return f"pipeline-{self.run_id}-{self.fingerprint[:16]}"
+
+
+class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
+    """Prepares a worker process for a run, quickly: the model loads on its own thread while the first images are read."""
+
+    idempotent = True
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.name = job.plugin_name
+        self.inference: InferenceThread | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """Mend the allocator and start the inference thread."""
+        mend_allocator()
+        self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads))
+
+    def teardown(self, worker: Worker) -> None:
+        """Let the model go; the worker stays as it was found."""
+        if self.inference is not None:
+            self.inference.close()
+
+    def __getstate__(self) -> dict[str, Job]:
+        return {"job": self.job}
+
+    def __setstate__(self, state: dict[str, Job]) -> None:
+        self.__init__(state["job"])  # type: ignore[misc]
+
+
+def current_plugin(plugin_name: str) -> PipelinePlugin:
+    """Return the plugin of the worker that runs the calling task.
+
+    Raises
+    ------
+    RuntimeError
+        If this worker was not prepared for the run.
+    """
+    worker = get_worker()
+    plugin = worker.plugins.get(plugin_name)
+    if not isinstance(plugin, PipelinePlugin):
+        raise RuntimeError(f"worker {worker.address} was not prepared for {plugin_name}; restart it")
+    return plugin

@@ -1,0 +1,73 @@
+"""From an image's bytes to the pixels that the model's own transform would see. Pure; the one owner of Pillow.
+
+Resizing and cropping are one step: Pillow resizes only the box that the crop keeps, with torchvision's integer rounding
+(``torchvision.transforms.functional.resize`` and ``center_crop``), so that the pixels equal those of
+``weights.transforms()`` to 1/255 for about two thirds of the time.
+
+EXIF orientation is not applied, because ``weights.transforms()`` does not apply it: a model's accuracy is comparable
+with the published one only on the pixels that it was measured with.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.records import ImageFailure, ImageRef, Sample, Transform
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""The decoders that are let near a byte; the name's ending does not matter."""
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused by their header, before anything is allocated."""
+
+
+def decode(ref: ImageRef, data: bytes, transform: Transform) -> Sample | ImageFailure:
+    """Return the image's pixels, or why there are none: bad bytes never raise."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return ImageFailure(ref, "decode", f"larger than {MAX_PIXELS:,} pixels")
+            pixels = _crop(_rgb(image), transform)
+            return Sample(ref, pixels.transpose(2, 0, 1), image.width, image.height)
+    except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever their format makes them raise
+        return ImageFailure(ref, "decode", _reason(data, error))
+
+
+def crop_box(width: int, height: int, transform: Transform) -> tuple[float, float, float, float]:
+    """Return the box (left, upper, right, lower) of the stored image, in its pixels, that the centre crop keeps."""
+    short = min(width, height)
+    resized_width = int(transform.resize_size * width / short)
+    resized_height = int(transform.resize_size * height / short)
+    left = round((resized_width - transform.crop_size) / 2)
+    upper = round((resized_height - transform.crop_size) / 2)
+    across, down = width / resized_width, height / resized_height
+    return left * across, upper * down, (left + transform.crop_size) * across, (upper + transform.crop_size) * down
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _crop(image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
+    side = (transform.crop_size, transform.crop_size)
+    box = crop_box(image.width, image.height, transform)
+    return np.asarray(image.resize(side, Image.Resampling.BILINEAR, box=box))
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    """Name a fault in the same words each time: Pillow's own may hold a memory address."""
+    if not data:
+        return "empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG or WebP image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"larger than {MAX_PIXELS:,} pixels"
+    if "truncated" in str(error).lower():
+        return "truncated image"
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

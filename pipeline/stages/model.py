@@ -1,0 +1,118 @@
+"""ResNet50 on one device: uint8 pixels in, top fives out. The one owner of torch's forward pass.
+
+A `Classifier` belongs to one thread. Normalising, the model, softmax and the choice of the top five run on its device;
+only the top fives come back.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torchvision.models import get_model
+
+from pipeline.errors import UsageError
+from pipeline.records import ModelSpec, Prediction, Transform
+from pipeline.stages.labels import breed_class_indices
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+CPU_MICRO_BATCH = 16
+"""Images per forward pass on a CPU: their activations stay in its cache."""
+
+
+class Classifier:
+    """A model on its device.
+
+    Parameters
+    ----------
+    spec
+        Which model, with which transform and precision.
+    state
+        Its state dict.
+    device
+        ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, spec: ModelSpec, state: dict[str, Tensor], device: str) -> None:
+        self._device = torch.device(device)
+        self._dtype = PRECISIONS[spec.precision]
+        self._model = _prepare(spec.name, state).to(self._device, self._dtype, memory_format=torch.channels_last)
+        self._mean, self._std = (_per_channel(values, self._device) for values in _moments(spec.transform))
+        self._breeds = torch.tensor(breed_class_indices(), device=self._device)
+        if spec.precision == "fp32":
+            # TensorFloat-32 keeps 10 bits of mantissa: not what a caller of fp32 asked for.
+            torch.backends.cudnn.allow_tf32 = False
+
+    @torch.inference_mode()
+    def __call__(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Classify images.
+
+        Parameters
+        ----------
+        pixels
+            (N, 3, H, W), N > 0.
+        """
+        batch = torch.from_numpy(pixels)
+        slices = batch.split(CPU_MICRO_BATCH if self._device.type == "cpu" else len(batch))
+        logits = torch.cat([self._forward(images) for images in slices])
+        return top5(logits, self._breeds)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        images = images.to(self._device).float().div_(255).sub_(self._mean).div_(self._std)
+        logits: Tensor = self._model(images.to(self._dtype, memory_format=torch.channels_last))
+        return logits.float()
+
+
+def top5(logits: Tensor, breeds: Tensor) -> Prediction:
+    """Return the five most probable classes of every row, and the most probable breed.
+
+    Parameters
+    ----------
+    logits
+        (N, C) float, unnormalised; row *i* belongs to image *i*.
+    breeds
+        (B,) int64, the class indices among which the breed is chosen.
+
+    Returns
+    -------
+    Prediction
+        Softmax values in [0, 1], each from that image's own row.
+    """
+    probability, class_index = logits.softmax(dim=1).topk(5, dim=1)
+    breed_probability, position = logits[:, breeds].softmax(dim=1).max(dim=1)
+    return Prediction(
+        class_index=class_index.to(torch.int32).cpu().numpy(),
+        probability=probability.cpu().numpy(),
+        breed_class_index=breeds[position].to(torch.int32).cpu().numpy(),
+        breed_probability=breed_probability.cpu().numpy(),
+    )
+
+
+def best_device() -> str:
+    """Return the device that this process should infer on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fastest_precision() -> str:
+    """Return the fastest precision that this process's device computes in hardware: ``bf16`` or ``fp32``."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has = torch.cpu.get_capabilities()
+    return "bf16" if has.get("amx_bf16") or has.get("avx512_bf16") else "fp32"
+
+
+def _prepare(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """Build the model with its weights, each batch norm folded into the convolution before it."""
+    with torch.device("meta"):
+        model = get_model(name)
+    model.load_state_dict(state, assign=True)
+    return fuse(model.eval().requires_grad_(False))
+
+
+def _moments(transform: Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return transform.mean, transform.std
+
+
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).reshape(1, -1, 1, 1)

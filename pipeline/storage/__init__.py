@@ -1,0 +1,19 @@
+"""Where bytes come from and go to: the one owner of fsspec."""
+
+from pipeline.storage.connect import join, open_storage, options_from_environment, read_whole, resolve_url
+from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storage, StorageOptions, StoredObject
+
+__all__ = [
+    "CHANGED",
+    "GONE",
+    "REFUSED",
+    "ReadFault",
+    "Storage",
+    "StorageOptions",
+    "StoredObject",
+    "join",
+    "open_storage",
+    "options_from_environment",
+    "read_whole",
+    "resolve_url",
+]

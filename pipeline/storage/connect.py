@@ -1,0 +1,87 @@
+"""From a URL to the storage that serves it: one per process and options, however many threads ask."""
+
+import os
+import threading
+
+import fsspec
+from fsspec.core import split_protocol
+
+from pipeline.errors import StorageError, UsageError
+from pipeline.storage.files import FileStorage
+from pipeline.storage.interface import GONE, ReadFault, Storage, StorageOptions
+from pipeline.storage.s3 import S3Storage
+
+_S3_PROTOCOLS = ("s3", "s3a")
+
+_open: dict[tuple[str, StorageOptions], Storage] = {}
+_lock = threading.Lock()
+
+
+def open_storage(url: str, options: StorageOptions) -> Storage:
+    """Return this process's storage for a URL.
+
+    Raises
+    ------
+    UsageError
+        If the URL's protocol is unknown, or its package is not installed.
+    """
+    protocol = split_protocol(url)[0] or "file"
+    with _lock:
+        key = (protocol, options)
+        if key not in _open:
+            _open[key] = _connect(protocol, options)
+        return _open[key]
+
+
+def read_whole(url: str, options: StorageOptions) -> bytes:
+    """Return the bytes of whatever version of an object there is.
+
+    Raises
+    ------
+    StorageError
+        If there is none, or it cannot be read.
+    """
+    url = resolve_url(url)
+    data = open_storage(url, options).read_many([(url, "")])[0]
+    if isinstance(data, ReadFault):
+        raise StorageError(f"cannot read {url}: {'no such object' if data is GONE else data.reason}")
+    return data
+
+
+def options_from_environment(*, anon: bool = False, requester_pays: bool = False) -> StorageOptions:
+    """Return the options that the standard AWS variables name, without any key."""
+    return StorageOptions(
+        anon=anon,
+        requester_pays=requester_pays,
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+    )
+
+
+def resolve_url(location: str) -> str:
+    """Return a location as an absolute URL without a trailing slash: a plain path becomes ``file:///...``.
+
+    >>> resolve_url("s3://bucket/dogs/")
+    's3://bucket/dogs'
+    """
+    if split_protocol(location)[0] is None:
+        location = "file://" + os.path.abspath(os.path.expanduser(location))
+    return location.rstrip("/")
+
+
+def join(folder: str, *names: str) -> str:
+    """Return the URL of something below a folder.
+
+    >>> join("s3://bucket/outcomes", "plan", "page-000000.parquet")
+    's3://bucket/outcomes/plan/page-000000.parquet'
+    """
+    return "/".join((folder.rstrip("/"), *names))
+
+
+def _connect(protocol: str, options: StorageOptions) -> Storage:
+    if protocol in _S3_PROTOCOLS:
+        return S3Storage(options)
+    try:
+        return FileStorage(fsspec.filesystem(protocol))
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {protocol}:// locations: {error}") from error

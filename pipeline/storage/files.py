@@ -1,0 +1,88 @@
+"""Any fsspec filesystem as a storage: local disks and memory in the first place.
+
+Such stores have no ETag: what fsspec tells of an object (size and times) stands for its version.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import toolz
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import StorageError
+from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, StoredObject
+
+_PAGE = 1000
+
+
+class FileStorage:
+    """A `pipeline.storage.Storage` on an fsspec filesystem without ETags."""
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        self._fs = fs
+
+    def list_pages(self, folder: str) -> Iterator[list[StoredObject]]:
+        """Yield every object below a folder in sorted order; see `Storage.list_pages`."""
+        try:
+            found = self._fs.find(folder, detail=True)
+        except OSError as error:
+            raise StorageError(f"cannot list {folder}: {error}") from error
+        objects = [self._stored(found[path]) for path in sorted(found)]
+        yield from map(list, toolz.partition_all(_PAGE, objects))
+
+    def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
+        """Return the bytes of each object or its fault; see `Storage.read_many`."""
+        return [self._read(url, etag) for url, etag in objects]
+
+    def write(self, url: str, data: bytes) -> None:
+        """Put an object whole; see `Storage.write`."""
+        path = self._fs._strip_protocol(url)
+        try:
+            self._fs.makedirs(self._fs._parent(path), exist_ok=True)
+            self._replace(path, data)
+        except OSError as error:
+            raise StorageError(f"cannot write {url}: {error}") from error
+
+    def delete(self, urls: Iterable[str]) -> None:
+        """Delete objects; see `Storage.delete`."""
+        for url in urls:
+            try:
+                self._fs.rm_file(self._fs._strip_protocol(url))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(f"cannot delete {url}: {error}") from error
+
+    def _replace(self, path: str, data: bytes) -> None:
+        """Write beside the target, then rename: on a POSIX disk a reader never sees half a file."""
+        if not isinstance(self._fs, LocalFileSystem):
+            self._fs.pipe_file(path, data)
+            return
+        half = f"{path}.{uuid4().hex}.partial"
+        try:
+            self._fs.pipe_file(half, data)
+            os.replace(half, path)
+        finally:
+            if os.path.exists(half):
+                os.remove(half)
+
+    def _read(self, url: str, etag: str) -> bytes | ReadFault:
+        path = self._fs._strip_protocol(url)
+        try:
+            data: bytes = self._fs.cat_file(path)
+            now = self._stored(self._fs.info(path))
+        except (FileNotFoundError, KeyError):
+            return GONE
+        except PermissionError:
+            return REFUSED
+        except OSError as error:
+            raise StorageError(f"cannot read {url}: {error}") from error
+        return data if etag in ("", now.etag) else CHANGED
+
+    def _stored(self, info: dict[str, Any]) -> StoredObject:
+        changed = next((info[key] for key in ("mtime", "LastModified", "created") if key in info), "")
+        etag = str(info.get("ETag") or f"{info['size']}-{changed}").strip('"')
+        return StoredObject(self._fs.unstrip_protocol(info["name"]), etag, int(info["size"]))
