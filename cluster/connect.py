@@ -63,7 +63,10 @@ def _open(options: ClusterOptions) -> Iterator[Client]:
     if kind == "auto":
         kind = "cuda" if count_gpus() else "cpu"
     open_local = local_cuda_cluster if kind == "cuda" else local_cpu_cluster
-    with open_local(options.workers, options.threads_per_worker) as local, Client(local, set_as_default=False) as client:
+    with (
+        open_local(options.workers, options.threads_per_worker) as local,
+        Client(local, set_as_default=False) as client,
+    ):
         yield client
 
 

@@ -28,7 +28,9 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
     try:
         client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise ConnectionError(f"--cluster {address_or_file}: no scheduler answers there within {CONNECT_S:g} s") from error
+        raise ConnectionError(
+            f"--cluster {address_or_file}: no scheduler answers there within {CONNECT_S:g} s"
+        ) from error
     with client:
         yield client
 

@@ -31,10 +31,12 @@ class RunConfig:
     """Folder for the outcomes, on any fsspec URL."""
 
     cluster: str = _option(
-        "Workers: 'auto' (this machine's GPUs, else its CPU), 'cuda', 'cpu', a scheduler's ADDRESS, or a SCHEDULER-FILE.",
+        "Workers: 'auto' (this machine's GPUs, else its CPU), 'cuda', 'cpu', a scheduler's ADDRESS or SCHEDULER-FILE.",
         "auto",
     )
-    workers: int | None = _option("Worker processes of a local cluster (default: one per GPU, or per 8 cores).", None, COUNT)
+    workers: int | None = _option(
+        "Worker processes of a local cluster (default: one per GPU, or per 8 cores).", None, COUNT
+    )
     min_workers: int = _option("Begin with the first N workers.", 1, COUNT)
     threads_per_worker: int | None = _option(
         "Task slots of each local worker (default: its share of the cores, and one to spare).", None, COUNT

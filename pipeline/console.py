@@ -1,4 +1,4 @@
-"""What a person sees of a run: the first lines, a progress bar, the last lines. Results on stdout, progress on stderr."""
+"""What a person sees of a run: first lines, progress, last lines. Results go to stdout, progress to stderr."""
 
 import sys
 import time
@@ -49,7 +49,9 @@ class Console:
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """Show the first lines as soon as the number of images is known, or has been long enough in coming."""
         if self._heading and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
-            _print_heading(self._heading, f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, listing")
+            _print_heading(
+                self._heading, f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, listing"
+            )
             self._heading = None
         if is_closed and self._bar.total != totals.n_images:
             self._bar.total = totals.n_images
@@ -81,10 +83,10 @@ def print_summary(tally: Tally, wall_s: float, outcomes: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor or begin a line of its own: names come out of buckets.
+    r"""Return text that cannot move a terminal's cursor or begin a line of its own: names come out of buckets.
 
-    >>> printable("a\\nb\\x1b[2J")
-    'a\\\\nb\\\\x1b[2J'
+    >>> print(printable("a\nb"))
+    a\nb
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 

@@ -176,12 +176,12 @@ def _log_to_stderr(debug: bool) -> None:
 
 _HELP = """Classify every image under SOURCE with ResNet50 on a Dask cluster and write one row for each to DESTINATION.
 
-SOURCE is a folder or glob, DESTINATION a folder, each on any fsspec URL (s3://bucket/images, ./images). S3 settings come
-from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_PROFILE. Each option also works as
-DASK_PIPELINE__OPTION and under 'pipeline:' in Dask's YAML.
+SOURCE is a folder or glob, DESTINATION a folder, each on any fsspec URL (s3://bucket/images, ./images). S3 settings
+come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_PROFILE. Each option also
+works as DASK_PIPELINE__OPTION and under 'pipeline:' in Dask's YAML.
 
-Exit status: 0 every image has its row; 1 internal error; 2 bad usage; 3 more failures than --max-failure-rate; 4 storage
-or credentials; 5 cluster lost or stalled; 130 stopped by Ctrl-C or SIGTERM.
+Exit status: 0 every image has its row; 1 internal error; 2 bad usage; 3 more failures than --max-failure-rate; 4
+storage or credentials; 5 cluster lost or stalled; 130 stopped by Ctrl-C or SIGTERM.
 """
 
 

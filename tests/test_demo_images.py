@@ -80,7 +80,9 @@ def test_no_unusable_file_can_be_decoded(objects: list[tuple[str, bytes]]):
             decoded(body)
 
 
-def test_the_bomb_is_small_and_claims_400_million_pixels(objects: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch):
+def test_the_bomb_is_small_and_claims_400_million_pixels(
+    objects: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     bombs = [body for key, body in objects if is_unusable(key) and len(body) < 100 and body.startswith(b"\x89PNG")]
 

@@ -1,4 +1,4 @@
-"""moto's S3 server as a process on a free loopback port, and a bucket filled with objects. Effects: a process, sockets."""
+"""moto's S3 server as a process on a free loopback port, and a bucket full of objects. Effects: a process."""
 
 import os
 import socket

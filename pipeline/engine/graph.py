@@ -1,4 +1,6 @@
-"""One part as a small Dask graph::
+"""One part as a small Dask graph.
+
+::
 
     preprocess ─┐
     preprocess ─┴▶ reformat ─▶ infer ─┐

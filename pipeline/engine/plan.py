@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import toolz
 
@@ -55,7 +56,7 @@ class Planner:
         self.totals = PlanTotals()
         self.is_closed = False
 
-    def __enter__(self) -> "Planner":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -85,7 +86,9 @@ class Planner:
                 if self._stop.is_set():
                     return
                 self._wake()
-            self._destination.write_json(PLAN_CLOSED, {"n_images": self.totals.n_images, "n_parts": self.totals.n_parts})
+            self._destination.write_json(
+                PLAN_CLOSED, {"n_images": self.totals.n_images, "n_parts": self.totals.n_parts}
+            )
             self.is_closed = True
         except BaseException as error:  # noqa: BLE001  raised again where the parts are asked for
             self._error = error

@@ -46,4 +46,3 @@ def commit(batches: Sequence[Sequence[Outcome]], part: int, plugin_name: str) ->
     outcomes = list(chain.from_iterable(batches))
     job.destination.write(part_name(part), encode_outcomes(outcomes))
     return tally(outcomes)
-

@@ -37,7 +37,7 @@ class Job:
 
 
 class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
-    """Prepares a worker process for a run, quickly: the model loads on its own thread while the first images are read."""
+    """Prepares a worker process for a run, quickly: the model loads on its own thread while images are read."""
 
     idempotent = True
 
@@ -74,5 +74,7 @@ def current_plugin(plugin_name: str) -> PipelinePlugin:
     worker = get_worker()
     plugin = worker.plugins.get(plugin_name)
     if not isinstance(plugin, PipelinePlugin):
-        raise RuntimeError(f"worker {worker.address} was not prepared for {plugin_name}; restart it")
+        raise RuntimeError(  # noqa: TRY004  None, in practice: the plugin is not there
+            f"worker {worker.address} was not prepared for {plugin_name}; restart it"
+        )
     return plugin

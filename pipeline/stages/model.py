@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torchvision.models import get_model
 
-from pipeline.errors import UsageError
 from pipeline.records import ModelSpec, Prediction, Transform
 from pipeline.stages.labels import breed_class_indices
 
@@ -37,7 +36,7 @@ class Classifier:
     def __init__(self, spec: ModelSpec, state: dict[str, Tensor], device: str) -> None:
         self._device = torch.device(device)
         self._dtype = PRECISIONS[spec.precision]
-        self._model = _prepare(spec.name, state).to(self._device, self._dtype, memory_format=torch.channels_last)
+        self._model = _prepare(spec.name, state).to(self._device, self._dtype)
         self._mean, self._std = (_per_channel(values, self._device) for values in _moments(spec.transform))
         self._breeds = torch.tensor(breed_class_indices(), device=self._device)
         if spec.precision == "fp32":
@@ -54,7 +53,7 @@ class Classifier:
             (N, 3, H, W), N > 0.
         """
         batch = torch.from_numpy(pixels)
-        slices = batch.split(CPU_MICRO_BATCH if self._device.type == "cpu" else len(batch))
+        slices = torch.split(batch, CPU_MICRO_BATCH if self._device.type == "cpu" else len(batch))
         logits = torch.cat([self._forward(images) for images in slices])
         return top5(logits, self._breeds)
 
@@ -107,7 +106,7 @@ def _prepare(name: str, state: dict[str, Tensor]) -> nn.Module:
     with torch.device("meta"):
         model = get_model(name)
     model.load_state_dict(state, assign=True)
-    return fuse(model.eval().requires_grad_(False))
+    return fuse(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
 
 
 def _moments(transform: Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,7 @@
 """The model's answers held against the truth. Pure: records in, records out."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction, Tally
 from pipeline.stages.labels import breed_class_indices, categories, display_name, truth_index
@@ -60,7 +61,7 @@ def _failed(failure: ImageFailure, batch_id: str) -> Outcome:
     )
 
 
-def _identity(ref: ImageRef) -> dict[str, object]:
+def _identity(ref: ImageRef) -> dict[str, Any]:
     return {
         "image": ref.url,
         "etag": ref.etag,

@@ -1,4 +1,4 @@
-"""A model's weights: found by name or URL, fetched once per node, checked by hash. Effects: storage and a cache on disk.
+"""A model's weights: found by name or URL, fetched once per node, checked by hash. Effects: storage, a disk cache.
 
 Names are torchvision's and come with the transform they were trained for; anything else is the path or URL of a state
 dict, read with ``weights_only=True`` so that a pickle cannot run code.
@@ -6,7 +6,6 @@ dict, read with ``weights_only=True`` so that a pickle cannot run code.
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -52,7 +51,7 @@ def torchvision_weights(name: str, weights: str) -> WeightsEnum | None:
 
 def transform_of(name: str, weights: str) -> Transform:
     """Return the transform that weights were trained for; a state dict has that of the model's newest weights."""
-    entry = torchvision_weights(name, weights) or get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    entry = torchvision_weights(name, weights) or get_model_weights(name).DEFAULT
     preset = entry.transforms()
     return Transform(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std))
 
@@ -67,8 +66,10 @@ def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  torch.load raises whatever the bytes make it raise
-        raise UsageError(f"--weights {weights}: not a state dict that torch can load safely ({_brief(error)})") from error
+    except Exception as error:
+        raise UsageError(
+            f"--weights {weights}: not a state dict that torch can load safely ({_brief(error)})"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UsageError(f"--weights {weights}: expected a state dict of tensors (save model.state_dict())")
     return state
@@ -96,7 +97,9 @@ def _download(entry: WeightsEnum) -> bytes:
             try:
                 torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=prefix, progress=False)
             except (OSError, RuntimeError) as error:
-                message = f"cannot download {entry.url}: {_brief(error)}; on a machine without internet give --weights a file"
+                message = (
+                    f"cannot download {entry.url}: {_brief(error)}; on a machine without internet give --weights a file"
+                )
                 raise StorageError(message) from error
     return path.read_bytes()
 
@@ -118,7 +121,7 @@ def _keep(data: bytes) -> None:
         return
     half = path.with_name(f"{path.name}.{uuid4().hex}")
     half.write_bytes(data)
-    os.replace(half, path)
+    half.replace(path)
 
 
 def _cache() -> Path:

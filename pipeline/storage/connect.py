@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import fsspec
 from fsspec.core import split_protocol
@@ -65,7 +66,7 @@ def resolve_url(location: str) -> str:
     's3://bucket/dogs'
     """
     if split_protocol(location)[0] is None:
-        location = "file://" + os.path.abspath(os.path.expanduser(location))
+        location = "file://" + os.path.abspath(Path(location).expanduser())  # noqa: PTH100  keeps symbolic links as given
     return location.rstrip("/")
 
 

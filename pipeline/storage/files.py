@@ -3,8 +3,8 @@
 Such stores have no ETag: what fsspec tells of an object (size and times) stands for its version.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -61,13 +61,12 @@ class FileStorage:
         if not isinstance(self._fs, LocalFileSystem):
             self._fs.pipe_file(path, data)
             return
-        half = f"{path}.{uuid4().hex}.partial"
+        half = Path(f"{path}.{uuid4().hex}.partial")
         try:
-            self._fs.pipe_file(half, data)
-            os.replace(half, path)
+            half.write_bytes(data)
+            half.replace(path)
         finally:
-            if os.path.exists(half):
-                os.remove(half)
+            half.unlink(missing_ok=True)
 
     def _read(self, url: str, etag: str) -> bytes | ReadFault:
         path = self._fs._strip_protocol(url)

@@ -5,8 +5,8 @@ s3fs and botocore both retry by default and multiply each other; here both make 
 """
 
 import asyncio
-from functools import partial
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import stamina
@@ -133,7 +133,7 @@ class S3Storage:
         where = f"{verb} {url} at {self._options.endpoint_url or 'AWS'}"
         code = _code(error)
         if isinstance(error, NoCredentialsError):
-            return f"cannot {where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            return f"cannot {where}: no credentials found; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
         if code in _SICK_ACCOUNT:
             return f"cannot {where}: {_SICK_ACCOUNT[code]} (bucket {bucket}, {code})"
         if code in _REFUSALS:
