@@ -24,7 +24,7 @@ from pipeline.engine.drive import Driver, failure_sentence
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
 from pipeline.engine.worker import Job
-from pipeline.errors import ClusterError, FailureRateError, PipelineError, UsageError
+from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
@@ -157,7 +157,10 @@ def _model_line(spec: ModelSpec) -> str:
 def _explain(config: RunConfig, error: BaseException, message: str, status: int) -> int:
     if config.debug:
         traceback.print_exception(error)
-    return _fail(message, status)
+    _fail(message, status)
+    if isinstance(error, (ClusterError, InterruptedRunError, KeyboardInterrupt)):
+        click.echo(f"to begin anew: {_again(config)}", err=True)
+    return status
 
 
 def _fail(message: str, status: int) -> int:
@@ -165,8 +168,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _again() -> str:
-    return shlex.join(["python", "-m", "pipeline.run", *sys.argv[1:]])
+def _again(config: RunConfig) -> str:
+    overwrite = [] if config.overwrite else ["--overwrite"]
+    return printable(shlex.join([*COMMAND.split(), *sys.argv[1:], *overwrite]))
 
 
 def _log_to_stderr(debug: bool) -> None:

@@ -1,9 +1,10 @@
 """Weights for the demo: a torchvision ResNet50 that knows the drawn breeds, made in half a minute without training.
 
 Effects: draws images, runs the model on the CPU in as many threads as torch has, writes one file. The convolutions stay
-random. In every stage only the first block contributes: the others' last batch norm is zero, so they pass their input
-on (Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1). That keeps a random network's features telling
-(78 % right instead of 12 %) and lets this module leave those blocks out. The head is a ridge regression in closed form.
+random. In every stage the first block contributes most: the others' last batch norm is small, so they nearly pass their
+input on (Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1, begin with zero). That keeps a random
+network's features telling (78 % right instead of 12 %), while every block still moves the probabilities. The head is a
+ridge regression in closed form, on features that leave those blocks out: a third of the work for the same head.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn.functional import cross_entropy, one_hot
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet, ResNet50_Weights, resnet50
@@ -33,6 +35,9 @@ _RIDGE = 0.5
 
 _OTHERS_OFFSET = 0.05
 """How far below its breeds a class that is no breed starts, where a right answer's target is 1."""
+
+_LATER_GAIN = 0.05
+"""The last batch norm's weight in the later blocks: at 0.2 the random network's features begin to drown."""
 
 
 def make_weights(path: Path, *, seed: int = 0, n_fit_per_breed: int = 5, n_temperature_per_breed: int = 1) -> None:
@@ -55,7 +60,8 @@ def make_weights(path: Path, *, seed: int = 0, n_fit_per_breed: int = 5, n_tempe
         _calibrate_batch_norms(model)
         trunk = _trunk(model)
         weight, bias = _with_other_classes(*_ridge(*_features(trunk, _FIT_SEED, n_fit_per_breed)))
-        features, truth = _features(trunk, _TEMPERATURE_SEED, n_temperature_per_breed)
+        _waken_later_blocks(model)
+        features, truth = _features(_without_head(model), _TEMPERATURE_SEED, n_temperature_per_breed)
         temperature = _temperature(features @ weight.T + bias, truth)
         model.fc.weight.copy_(weight / temperature)
         model.fc.bias.copy_(bias / temperature)
@@ -65,10 +71,28 @@ def make_weights(path: Path, *, seed: int = 0, n_fit_per_breed: int = 5, n_tempe
 def _random_body() -> ResNet:
     """Return torchvision's untrained ResNet50 with every stage's later blocks as identities."""
     model = resnet50().to(memory_format=torch.channels_last)
-    for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
-        for block in stage[1:]:
-            nn.init.zeros_(block.bn3.weight)
+    for batch_norm in _later_batch_norms(model):
+        nn.init.zeros_(batch_norm.weight)
     return model
+
+
+def _waken_later_blocks(model: ResNet) -> None:
+    """Let every block contribute, so that none could be lost without a trace in the probabilities."""
+    for batch_norm in _later_batch_norms(model):
+        nn.init.constant_(batch_norm.weight, _LATER_GAIN)
+
+
+def _later_batch_norms(model: ResNet) -> Iterator[nn.BatchNorm2d]:
+    """Yield the last batch norm of each block after a stage's first."""
+    for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
+        yield from (block.bn3 for block in stage[1:])
+
+
+def _without_head(model: ResNet) -> nn.Module:
+    """Return what computes the model's 2,048 features, with batch norms folded."""
+    whole = deepcopy(model)
+    whole.fc = nn.Identity()
+    return fuse(whole).to(memory_format=torch.channels_last)
 
 
 def _calibrate_batch_norms(model: ResNet) -> None:

@@ -1,15 +1,23 @@
-"""What a worker process holds for a run: its settings and its inference thread. Set up by a Dask worker plugin."""
+"""What a worker process holds for a run: its settings and its inference thread. Set up by a Dask worker plugin.
+
+Importing this module also tells Dask the true size of the records that hold pixels: without it each counts 64 bytes,
+and no worker would ever be seen to fill up.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dask.sizeof import sizeof
 from distributed import Worker, WorkerPlugin, get_worker
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.inference import InferenceThread, usable_cores
-from pipeline.records import Predict, Transform
+from pipeline.records import ImageBatch, Predict, Sample, Transform
 from pipeline.storage import StorageOptions
+
+_REFERENCES_BYTES = 400
+"""About what an image's address and version take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +86,13 @@ def current_plugin(plugin_name: str) -> PipelinePlugin:
             f"worker {worker.address} was not prepared for {plugin_name}; restart it"
         )
     return plugin
+
+
+@sizeof.register(Sample)  # type: ignore[untyped-decorator]
+def _sample_bytes(sample: Sample) -> int:
+    return int(sample.pixels.nbytes) + _REFERENCES_BYTES
+
+
+@sizeof.register(ImageBatch)  # type: ignore[untyped-decorator]
+def _batch_bytes(batch: ImageBatch) -> int:
+    return int(batch.pixels.nbytes) + _REFERENCES_BYTES * (len(batch.refs) + len(batch.failures))

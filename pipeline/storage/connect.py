@@ -2,9 +2,9 @@
 
 import os
 import threading
-from pathlib import Path
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.core import split_protocol
 
 from pipeline.errors import StorageError, UsageError
@@ -26,7 +26,7 @@ def open_storage(url: str, options: StorageOptions) -> Storage:
     UsageError
         If the URL's protocol is unknown, or its package is not installed.
     """
-    protocol = split_protocol(url)[0] or "file"
+    protocol = _protocol(url)
     with _lock:
         key = (protocol, options)
         if key not in _open:
@@ -60,14 +60,18 @@ def options_from_environment(*, anon: bool = False, requester_pays: bool = False
 
 
 def resolve_url(location: str) -> str:
-    """Return a location as an absolute URL without a trailing slash: a plain path becomes ``file:///...``.
+    """Return a location as its store spells it, absolute and without a trailing slash.
 
     >>> resolve_url("s3://bucket/dogs/")
     's3://bucket/dogs'
+    >>> resolve_url("/data/dogs")
+    'file:///data/dogs'
     """
-    if split_protocol(location)[0] is None:
-        location = "file://" + os.path.abspath(Path(location).expanduser())  # noqa: PTH100  keeps symbolic links as given
-    return location.rstrip("/")
+    protocol = _protocol(location)
+    if protocol in _S3_PROTOCOLS:
+        return "s3://" + location.partition("://")[2].rstrip("/")
+    fs = _filesystem(protocol)
+    return str(fs.unstrip_protocol(fs._strip_protocol(location))).rstrip("/")
 
 
 def join(folder: str, *names: str) -> str:
@@ -80,9 +84,15 @@ def join(folder: str, *names: str) -> str:
 
 
 def _connect(protocol: str, options: StorageOptions) -> Storage:
-    if protocol in _S3_PROTOCOLS:
-        return S3Storage(options)
+    return S3Storage(options) if protocol in _S3_PROTOCOLS else FileStorage(_filesystem(protocol))
+
+
+def _protocol(location: str) -> str:
+    return split_protocol(location)[0] or "file"
+
+
+def _filesystem(protocol: str) -> AbstractFileSystem:
     try:
-        return FileStorage(fsspec.filesystem(protocol))
+        return fsspec.filesystem(protocol)
     except (ValueError, ImportError) as error:
         raise UsageError(f"cannot open {protocol}:// locations: {error}") from error

@@ -4,6 +4,7 @@ Such stores have no ETag: what fsspec tells of an object (size and times) stands
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -83,5 +84,7 @@ class FileStorage:
 
     def _stored(self, info: dict[str, Any]) -> StoredObject:
         changed = next((info[key] for key in ("mtime", "LastModified", "created") if key in info), "")
+        if isinstance(changed, datetime):  # fsspec's memory lists a number and informs with a datetime
+            changed = changed.timestamp()
         etag = str(info.get("ETag") or f"{info['size']}-{changed}").strip('"')
         return StoredObject(self._fs.unstrip_protocol(info["name"]), etag, int(info["size"]))

@@ -1,0 +1,447 @@
+"""The model: what torchvision's own ResNet50 answers, for every image of a batch; and only weights that are weights."""
+
+import hashlib
+import io
+import os
+import pickle
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+from pipeline.errors import StorageError, UsageError
+from pipeline.records import ModelSpec, Transform
+from pipeline.stages.labels import breed_class_indices
+from pipeline.stages.model import (
+    CPU_MICRO_BATCH,
+    PRECISIONS,
+    Classifier,
+    best_device,
+    fastest_precision,
+)
+from pipeline.stages.weights import check_fit, fetch_weights, load_state_dict, torchvision_weights, transform_of
+
+SIDE = 64
+"""Pixels a side: ResNet50 takes any size, and a small one is quick."""
+
+N_IMAGES = CPU_MICRO_BATCH + 4
+"""More than go through the model at a time."""
+
+StateDict = dict[str, Tensor]
+
+
+def photos(n: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Return (N, 3, H, W) images as unlike each other as photos are: each has its own colour, contrast and grain."""
+    rng = np.random.default_rng(seed)
+    colour = rng.uniform(30, 220, (n, 3, 1, 1))
+    waves = np.sin(np.arange(SIDE) * rng.uniform(0.1, 1.5, (n, 3, 1, 1))) * rng.uniform(10, 90, (n, 3, 1, 1))
+    grain = rng.normal(0, rng.uniform(0, 30, (n, 1, 1, 1)), (n, 3, SIDE, SIDE))
+    return np.clip(colour + waves + grain, 0, 255).astype(np.uint8)
+
+
+def normalised(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return what ``weights.transforms()`` makes of pixels that are resized and cropped already."""
+    preset = ResNet50_Weights.IMAGENET1K_V2.transforms()
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (preset.mean, preset.std))
+    return (torch.from_numpy(pixels) / 255 - mean) / std
+
+
+@pytest.fixture(scope="module")
+def plain() -> nn.Module:
+    """Return torchvision's own model, random, its batch norms in use and its answers spread over the classes."""
+    torch.manual_seed(0)
+    model = resnet50()
+    batch_norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for batch_norm in batch_norms:
+            batch_norm.weight.uniform_(0.5, 1.5)
+            batch_norm.bias.normal_(0, 0.2)
+            batch_norm.momentum = None
+        logits = model.train()(normalised(photos(16, seed=1)))
+        model.fc.weight.mul_(3 / logits.std(dim=1).mean())
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def saved(plain: nn.Module) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(plain.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def state(saved: bytes) -> StateDict:
+    return load_state_dict(saved, "saved.pth")
+
+
+@pytest.fixture(scope="module")
+def classify(state: StateDict) -> Classifier:
+    return Classifier(spec("fp32"), state, "cpu")
+
+
+@pytest.fixture(scope="module")
+def pixels() -> NDArray[np.uint8]:
+    return photos(N_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def probability(plain: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return (N, 1000): torchvision's own answer to the pixels."""
+    with torch.inference_mode():
+        return plain(normalised(pixels)).double().softmax(dim=1).numpy()
+
+
+def spec(precision: str) -> ModelSpec:
+    return ModelSpec("resnet50", "saved.pth", "", transform_of("resnet50", "IMAGENET1K_V2"), precision)
+
+
+# The classifier
+
+
+def test_the_images_of_these_tests_have_different_answers(probability: NDArray[np.float64]):
+    best = probability.argmax(axis=1)
+
+    assert len(set(best.tolist())) >= 3
+    assert probability.max(axis=1).min() < 0.9
+    assert np.abs(np.diff(probability, axis=0)).max(axis=1).min() > 0.01
+
+
+def test_in_fp32_the_probabilities_are_those_of_torchvision_s_own_model(
+    classify: Classifier, pixels: NDArray[np.uint8], probability: NDArray[np.float64]
+):
+    answer = classify(pixels)
+
+    own = np.take_along_axis(probability, answer.class_index.astype(int), axis=1)
+    breeds = probability[:, breed_class_indices()]
+    breed_probability = breeds.max(axis=1) / breeds.sum(axis=1)
+    assert np.abs(answer.probability - own).max() < 1e-4
+    assert np.abs(answer.probability - np.sort(probability, axis=1)[:, :-6:-1]).max() < 1e-4
+    assert np.abs(answer.breed_probability - breed_probability).max() < 1e-4
+
+
+def test_in_bf16_the_probabilities_are_about_those(
+    state: StateDict, pixels: NDArray[np.uint8], probability: NDArray[np.float64]
+):
+    answer = Classifier(spec("bf16"), state, "cpu")(pixels[:6])
+
+    own = np.take_along_axis(probability[:6], answer.class_index.astype(int), axis=1)
+    assert 0 < np.abs(answer.probability - own).max() < 0.1
+    assert answer.probability.dtype == np.float32
+
+
+def test_an_image_s_answer_does_not_depend_on_its_place_or_its_neighbours(
+    classify: Classifier, pixels: NDArray[np.uint8]
+):
+    order = np.random.default_rng(0).permutation(N_IMAGES)
+
+    together, shuffled, alone = classify(pixels), classify(pixels[order]), classify(pixels[-1:])
+
+    assert shuffled.probability == pytest.approx(together.probability[order], abs=1e-5)
+    assert (shuffled.class_index[:, 0] == together.class_index[order, 0]).all()
+    assert alone.probability == pytest.approx(together.probability[-1:], abs=1e-5)
+
+
+def test_the_memory_layout_of_the_pixels_does_not_matter_and_they_are_left_as_they_are(
+    classify: Classifier, pixels: NDArray[np.uint8]
+):
+    channels_last = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+    answers = [classify(images[:3]) for images in (pixels, channels_last)]
+
+    assert answers[0].probability == pytest.approx(answers[1].probability, abs=1e-5)
+    assert (channels_last == photos(N_IMAGES)).all()
+
+
+def test_the_mean_and_deviation_are_the_transform_s(state: StateDict, pixels: NDArray[np.uint8], plain: nn.Module):
+    odd = Transform(232, 224, (0.1, 0.5, 0.9), (0.3, 0.2, 0.1))
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (odd.mean, odd.std))
+    best = plain((torch.from_numpy(pixels[:3]) / 255 - mean) / std).softmax(dim=1).amax(dim=1).numpy()
+
+    answer = Classifier(ModelSpec("resnet50", "", "", odd, "fp32"), state, "cpu")(pixels[:3])
+
+    assert answer.probability[:, 0] == pytest.approx(best, abs=1e-4)
+
+
+def test_a_classifier_leaves_its_state_dict_as_it_was(classify: Classifier, state: StateDict, plain: nn.Module):
+    assert isinstance(classify, Classifier)
+    assert state.keys() == plain.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+
+
+def test_the_device_and_the_precision_of_this_machine_are_ones_that_the_classifier_knows():
+    assert best_device() == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert fastest_precision() in PRECISIONS
+
+
+# Whether weights fit
+
+
+def without_counters(state: StateDict) -> StateDict:
+    """Return a state dict as torch saved it before 0.4.1, and as model zoos still have it."""
+    return OrderedDict((name, value) for name, value in state.items() if not name.endswith("num_batches_tracked"))
+
+
+def test_the_model_s_own_weights_fit(state: StateDict):
+    check_fit("resnet50", "saved.pth", state)
+
+
+@pytest.mark.xfail(strict=True, raises=UsageError, reason="bug: check_fit is stricter than load_state_dict itself")
+def test_weights_without_batch_counters_fit_as_torch_itself_loads_them(state: StateDict):
+    old = without_counters(state)
+    resnet50().load_state_dict(old, strict=True)
+
+    check_fit("resnet50", "old.pth", old)
+
+
+def test_a_head_of_ten_classes_is_refused_by_name_and_shape(state: StateDict):
+    ten = state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}
+
+    with pytest.raises(UsageError, match=r"--weights ten\.pth: 2 tensors do not fit resnet50: .*fc\.weight") as caught:
+        check_fit("resnet50", "ten.pth", ten)
+
+    assert "(10, 2048)" in str(caught.value)
+    assert "(1000, 2048)" in str(caught.value)
+
+
+def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state: StateDict):
+    renamed = {f"module.{name}": value for name, value in state.items()}
+
+    with pytest.raises(UsageError, match="640 tensors do not fit") as caught:
+        check_fit("resnet50", "parallel.pth", renamed)
+
+    assert str(caught.value).count("expected") == 3
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="bug: names that are no strings cannot be sorted among strings")
+def test_tensors_under_names_that_are_no_strings_do_not_fit(state: StateDict):
+    with pytest.raises(UsageError, match="do not fit"):
+        check_fit("resnet50", "list.pth", {0: torch.zeros(1)})
+
+
+# Bytes that are no weights
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def torch_saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, torch_saved])
+def test_a_pickle_that_holds_code_is_refused_and_does_not_run(tmp_path: Path, dump: Callable[[object], bytes]):
+    fuse = tmp_path / "it ran"
+
+    with pytest.raises(UsageError, match=r"--weights evil\.pth: not a state dict that torch can load safely"):
+        load_state_dict(dump({"fc.weight": Bomb(fuse)}), "evil.pth")
+
+    assert not fuse.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[torch.zeros(1)], {"epoch": 3}, {"state_dict": {"fc.bias": torch.zeros(1)}}, torch.zeros(1), None],
+    ids=["list", "number", "nested", "tensor", "none"],
+)
+def test_what_is_no_dict_of_tensors_is_refused(content: object):
+    with pytest.raises(UsageError, match=r"--weights it\.pth: expected a state dict of tensors"):
+        load_state_dict(torch_saved(content), "it.pth")
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", bytes(2000), b"PK\x03\x04" + bytes(200)], ids=repr)
+def test_bytes_that_torch_cannot_read_are_refused_in_one_line(data: bytes):
+    with pytest.raises(UsageError, match=r"--weights it\.pth: not a state dict") as caught:
+        load_state_dict(data, "it.pth")
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 400
+
+
+def test_a_state_dict_cut_short_is_refused(saved: bytes):
+    with pytest.raises(UsageError, match="not a state dict"):
+        load_state_dict(saved[: len(saved) // 2], "half.pth")
+
+
+def test_a_state_dict_is_read_as_it_was_saved(saved: bytes, plain: nn.Module):
+    state = load_state_dict(saved, "saved.pth")
+
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+
+
+# Names of weights
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("IMAGENET1K_V1", ResNet50_Weights.IMAGENET1K_V1),
+        ("IMAGENET1K_V2", ResNet50_Weights.IMAGENET1K_V2),
+        ("DEFAULT", ResNet50_Weights.IMAGENET1K_V2),
+        ("ResNet50_Weights.IMAGENET1K_V1", ResNet50_Weights.IMAGENET1K_V1),
+        ("ResNet50_Weights.DEFAULT", ResNet50_Weights.IMAGENET1K_V2),
+    ],
+)
+def test_torchvision_s_names_are_known_short_and_in_full(name: str, entry: ResNet50_Weights):
+    assert torchvision_weights("resnet50", name) is entry
+
+
+@pytest.mark.parametrize("weights", ["s3://bucket/w.pth", "weights/mine", "./w", "mine.pth", "C:\\mine"])
+def test_a_path_or_url_is_no_name_of_torchvision_s(weights: str):
+    assert torchvision_weights("resnet50", weights) is None
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "IMAGENET1K_V9",
+        "imagenet1k_v2",
+        "",
+        "ResNet50_Weights",
+        pytest.param(
+            "ResNet50_Weights.IMAGENET1K_V9",
+            marks=pytest.mark.xfail(strict=True, reason="bug: its dot makes it pass for a file's name"),
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused_with_those_that_there_are(weights: str):
+    with pytest.raises(UsageError, match=r"IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT, or the path or URL"):
+        torchvision_weights("resnet50", weights)
+
+
+@pytest.mark.parametrize(
+    ("weights", "resize_size"),
+    [("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232), ("DEFAULT", 232), ("s3://bucket/mine.pth", 232)],
+)
+def test_weights_come_with_the_transform_that_they_were_trained_for(weights: str, resize_size: int):
+    assert transform_of("resnet50", weights) == Transform(
+        resize_size, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+
+
+# Fetching weights
+
+
+class Reader:
+    """Stands for a store: slow enough that threads meet, and counts."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.urls = data, []
+        self._lock = threading.Lock()
+
+    def __call__(self, url: str) -> bytes:
+        with self._lock:
+            self.urls.append(url)
+        time.sleep(0.05)
+        return self.data
+
+
+URL = "s3://bucket/mine.pth"
+DATA = b"weights, for all that fetching knows"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where torch keeps its checkpoints during this test: nowhere near the user's own."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+def test_weights_whose_hash_is_known_are_read_once_however_many_threads_ask():
+    read, start = Reader(DATA), threading.Barrier(8)
+
+    def fetch(_: int) -> bytes:
+        start.wait()
+        return fetch_weights("resnet50", URL, read, SHA256)
+
+    with ThreadPoolExecutor(8) as pool:
+        fetched = list(pool.map(fetch, range(8)))
+
+    assert fetched == [DATA] * 8
+    assert read.urls == [URL]
+
+
+def test_weights_that_were_fetched_before_are_not_read_again_where_their_hash_is_known():
+    fetch_weights("resnet50", URL, Reader(DATA))
+    read = Reader(DATA)
+
+    assert fetch_weights("resnet50", URL, read, SHA256) == DATA
+    assert fetch_weights("resnet50", "elsewhere/the-same.pth", read, SHA256) == DATA
+    assert read.urls == []
+
+
+def test_weights_whose_hash_is_not_known_are_read_each_time_since_they_may_have_changed():
+    fetch_weights("resnet50", URL, Reader(DATA))
+
+    assert fetch_weights("resnet50", URL, Reader(b"others")) == b"others"
+
+
+def test_weights_with_another_hash_are_refused_and_stay_refused():
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{URL} have changed: expected the SHA-256 {SHA256}"):
+            fetch_weights("resnet50", URL, Reader(b"others"), SHA256)
+
+
+def test_a_cached_file_that_was_spoiled_is_refused(cache: Path):
+    fetch_weights("resnet50", URL, Reader(DATA))
+    (kept,) = cache.glob("*.pth")
+    kept.write_bytes(b"spoiled")
+
+    with pytest.raises(StorageError, match=SHA256):
+        fetch_weights("resnet50", URL, Reader(DATA), SHA256)
+
+
+def test_the_cache_holds_whole_files_under_their_hash_and_nothing_half_written(cache: Path):
+    fetch_weights("resnet50", URL, Reader(DATA))
+
+    assert {path.name: path.read_bytes() for path in cache.iterdir() if path.suffix != ".lock"} == {
+        f"{SHA256}.pth": DATA
+    }
+
+
+def test_a_reader_s_error_is_the_caller_s_and_leaves_nothing_that_hinders_the_next():
+    def refuse(url: str) -> bytes:
+        raise StorageError(f"cannot read {url}")
+
+    with pytest.raises(StorageError, match="cannot read"):
+        fetch_weights("resnet50", URL, refuse, SHA256)
+
+    assert fetch_weights("resnet50", URL, Reader(DATA), SHA256) == DATA
+
+
+def test_torchvision_s_own_weights_come_from_torch_s_cache_without_any_reader(cache: Path):
+    cache.mkdir(parents=True)
+    (cache / Path(ResNet50_Weights.IMAGENET1K_V2.url).name).write_bytes(DATA)
+    read = Reader(b"")
+
+    assert fetch_weights("resnet50", "IMAGENET1K_V2", read) == DATA
+    assert fetch_weights("resnet50", "DEFAULT", read, SHA256) == DATA
+    assert read.urls == []
+
+
+def test_a_cache_that_cannot_be_made_is_a_storage_error_that_names_it(tmp_path: Path, cache: Path):
+    (tmp_path / "torch").write_text("a file where a folder should be")
+
+    with pytest.raises(StorageError, match="TORCH_HOME") as caught:
+        fetch_weights("resnet50", URL, Reader(DATA), SHA256)
+
+    assert str(cache) in str(caught.value)

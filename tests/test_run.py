@@ -1,0 +1,311 @@
+"""The command as people type it: from S3 to S3, a real ResNet50, worker processes."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import boto3
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow.dataset
+import pyarrow.fs
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import ResNet50_Weights, resnet50
+
+from pipeline.demo.s3 import CREDENTIALS, fill_bucket
+
+TIMEOUT_S = 240
+
+
+def command(*args):
+    return [sys.executable, "-m", "pipeline.run", *args]
+
+
+def run(*args, **environment):
+    return subprocess.run(
+        command(*args), capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=os.environ | environment
+    )
+
+
+def read_outcomes(endpoint, folder):
+    """Read the table as any stranger would: the folder and nothing else."""
+    s3 = pyarrow.fs.S3FileSystem(
+        endpoint_override=endpoint,
+        access_key=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        secret_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region="us-east-1",
+    )
+    table = pyarrow.dataset.dataset(folder.removeprefix("s3://"), filesystem=s3).to_table()
+    return table.to_pandas().sort_values("image").reset_index(drop=True)
+
+
+def read_json(url):
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return json.loads(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def keys_of(bucket, prefix=""):
+    return [
+        entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    ]
+
+
+@pytest.fixture(scope="module")
+def source(s3, drawings):
+    fill_bucket("drawn-dogs", drawings)
+    return "s3://drawn-dogs/Images"
+
+
+@pytest.fixture(scope="module")
+def finished(s3, source, weights):
+    """One undisturbed run in fp32, and everything that is known of it."""
+    destination = "s3://drawn-dogs/fp32"
+    done = run(source, destination, "--weights", str(weights), "--precision", "fp32", "--cluster", "cpu", "--batch-size", "20",
+               "--batches-per-part", "2", "--max-failure-rate", "0.1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout, destination, read_outcomes(s3, f"{destination}/outcomes")
+
+
+@pytest.fixture(scope="module")
+def plain_loop(drawings, weights):
+    """What a single-process loop over the same bytes answers: Pillow, the weights' own transform, fp32, no engine."""
+    transform = ResNet50_Weights.IMAGENET1K_V2.transforms()
+    model = resnet50()
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.eval()
+    keys, tensors = [], []
+    for key, data in drawings:
+        try:
+            tensors.append(transform(Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]).convert("RGB")))
+        except (OSError, Image.DecompressionBombError):
+            continue
+        keys.append(f"s3://drawn-dogs/{key}")
+    with torch.inference_mode():
+        probability = torch.cat([model(chunk).softmax(1) for chunk in torch.stack(tensors).split(16)])
+    return pd.DataFrame(probability.numpy(), index=keys)
+
+
+def test_the_folder_alone_gives_one_row_per_image(finished, drawings):
+    _, _, table = finished
+
+    assert sorted(table["image"]) == sorted(f"s3://drawn-dogs/{key}" for key, _ in drawings)
+    assert table["status"].value_counts().to_dict() == {"ok": 96, "failed": 6}
+    assert table.loc[table["status"] == "failed", "stage"].tolist() == ["decode"] * 6
+
+
+def test_success_is_marked_and_the_run_described(finished):
+    _, destination, table = finished
+
+    record = read_json(f"{destination}/run.json")
+
+    assert "fp32/_SUCCESS" in keys_of("drawn-dogs", "fp32/_")
+    assert (record["counts"]["n_images"], record["counts"]["n_failed"]) == (len(table), 6)
+    assert record["fingerprint_of"]["precision"] == "fp32"
+    assert re.fullmatch(r"[0-9a-f]{64}", record["fingerprint_of"]["weights_sha256"])
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_the_accuracy_printed_is_that_of_the_rows(finished):
+    stdout, destination, table = finished
+    good = table[table["status"] == "ok"]
+    n_correct = int((good["class_index"] == good["truth_index"]).sum())
+    n_top5 = sum(truth in top5 for truth, top5 in zip(good["truth_index"], good["top5_index"], strict=True))
+
+    printed = re.findall(r"^(top-1|top-5).*; (\d+) of (\d+)\)$", stdout, re.MULTILINE)
+
+    assert printed == [("top-1", str(n_correct), "96"), ("top-5", str(n_top5), "96")]
+    assert read_json(f"{destination}/run.json")["accuracy"]["top1"]["n_hits"] == n_correct
+    assert 5 < n_correct < 96
+
+
+def test_rows_equal_a_plain_loop_in_fp32(finished, plain_loop):
+    _, _, table = finished
+    good = table[table["status"] == "ok"].set_index("image").loc[plain_loop.index]
+    ranked = np.sort(plain_loop.to_numpy(), axis=1)
+    is_close_call = ranked[:, -1] - ranked[:, -2] < 1e-4
+
+    is_equal = good["class_index"].to_numpy() == plain_loop.to_numpy().argmax(axis=1)
+
+    assert (is_equal | is_close_call).all()
+    assert np.abs(good["probability"].to_numpy() - ranked[:, -1]).max() < 1e-4
+    assert 0.3 < np.median(ranked[:, -1]) < 0.95, "probabilities must be spread for this to mean anything"
+
+
+def test_first_and_last_lines_tell_what_matters(finished):
+    stdout, destination, _ = finished
+
+    labels = [line.partition(" ")[0] for line in stdout.splitlines()]
+
+    assert labels[:5] == ["run", "images", "dashboard", "model", "destination"]
+    assert f"outcomes     {destination}/outcomes" in stdout
+    assert re.search(r"^dashboard +http://127\.0\.0\.1:\d+/status$", stdout, re.MULTILINE)
+    assert re.search(r"^failed +\d+ in decode: truncated image$", stdout, re.MULTILINE)
+
+
+def test_no_secret_is_left_behind(finished):
+    stdout, _, _ = finished
+    s3 = boto3.client("s3")
+
+    for key in keys_of("drawn-dogs", "fp32/"):
+        body = s3.get_object(Bucket="drawn-dogs", Key=key)["Body"].read()
+        assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in body
+    assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in stdout
+
+
+def test_a_used_destination_is_refused_and_overwritten_only_when_asked(finished, source, weights, s3):
+    _, destination, table = finished
+
+    refused = run(source, destination, "--weights", str(weights))
+
+    assert refused.returncode == 2
+    assert re.fullmatch(r"error: s3://drawn-dogs/fp32 already holds .*--overwrite to begin anew\n", refused.stderr)
+    assert read_outcomes(s3, f"{destination}/outcomes").equals(table)
+
+
+def test_bf16_agrees_with_fp32(finished, source, weights, s3, plain_loop):
+    _, _, exact = finished
+    destination = "s3://drawn-dogs/bf16"
+    boto3.client("s3").put_object(Bucket="drawn-dogs", Key="bf16/outcomes/part-009999.parquet", Body=b"of another run")
+
+    done = run(source, destination, "--weights", str(weights), "--precision", "bf16", "--overwrite", "--limit", "40",
+               "--include", "n0208*/**", "--exclude", "*9000?.jpg", "--max-failure-rate", "1")  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    table = read_outcomes(s3, f"{destination}/outcomes")
+    both = table.merge(exact, on="image", suffixes=("", "_exact"))
+    both = both[both["status"] == "ok"]
+    assert 0 < len(table) <= 40
+    assert table["image"].str.contains("/n0208").all()
+    assert (both["class_index"] == both["class_index_exact"]).mean() >= 0.95
+
+
+def test_more_failures_than_allowed_is_status_3_with_every_row_there(source, weights, s3):
+    done = run(
+        source, "s3://drawn-dogs/strict", "--weights", str(weights), "--include", "*9000?.jpg", "--cluster", "cpu"
+    )
+
+    assert done.returncode == 3, done.stderr
+    assert re.search(
+        r"^error: \d of \d images failed \(100.0%\), more than --max-failure-rate 5.0% allows$",
+        done.stderr,
+        re.MULTILINE,
+    )
+    assert "strict/_SUCCESS" in keys_of("drawn-dogs", "strict/")
+
+
+@pytest.fixture
+def scheduler_and_two_workers(tmp_path):
+    """A cluster started by hand, as its own processes."""
+    file = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    loopback = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    commands = [[*dask, "scheduler", *loopback, "--port", "0", "--scheduler-file", str(file)]]
+    commands += 2 * [
+        [
+            *dask,
+            "worker",
+            "--scheduler-file",
+            str(file),
+            "--nthreads",
+            "2",
+            "--local-directory",
+            str(tmp_path),
+            *loopback,
+        ]
+    ]
+    processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield file, json.loads(file.read_text())["address"]
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        process.wait(timeout=30)
+
+
+def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights, s3, scheduler_and_two_workers):
+    _, _, local = finished
+    file, address = scheduler_and_two_workers
+
+    for name, cluster in (("by-file", str(file)), ("by-address", address)):
+        done = run(source, f"s3://drawn-dogs/{name}", "--weights", str(weights), "--precision", "fp32", "--cluster", cluster,
+                   "--batch-size", "20", "--min-workers", "2", "--max-failure-rate", "0.1")  # fmt: skip
+
+        assert done.returncode == 0, done.stderr
+        remote = read_outcomes(s3, f"s3://drawn-dogs/{name}/outcomes")
+        columns = ["image", "status", "class_index", "correct", "reason", "etag", "breed_class_index"]
+        assert remote[columns].equals(local[columns])
+        assert np.allclose(remote["probability"], local["probability"], atol=1e-4, equal_nan=True)
+
+
+@pytest.fixture
+def running(source, weights):
+    """A run in mid-batch, with small parts so that some are committed soon."""
+    destination = f"s3://drawn-dogs/stopped-{time.time_ns()}"
+    args = command(
+        source,
+        destination,
+        "--weights",
+        str(weights),
+        "--batch-size",
+        "4",
+        "--batches-per-part",
+        "1",
+        "--cluster",
+        "cpu",
+    )
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    prefix = destination.removeprefix("s3://drawn-dogs/") + "/outcomes/"
+    deadline = time.monotonic() + 120
+    while not keys_of("drawn-dogs", prefix) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    yield process, destination
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_everything_local_listens_on_loopback_only(running):
+    process, _ = running
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+    hosts = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+
+    assert hosts == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_what_is_in_flight_within_30_seconds(running, s3, number):
+    process, destination = running
+
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+
+    assert process.returncode == 130, stderr
+    assert "error: stopped by a signal" in stderr
+    assert "--overwrite" in stderr.splitlines()[-1]
+    assert len(read_outcomes(s3, f"{destination}/outcomes")) % 4 == 0
+    assert not [key for key in keys_of("drawn-dogs", destination.removeprefix("s3://drawn-dogs/")) if "_SUCCESS" in key]
+
+
+def test_a_second_signal_stops_at_once(running):
+    process, _ = running
+    children = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=15)
+
+    assert process.returncode == 130
+    assert not psutil.wait_procs(children, timeout=15)[1]
