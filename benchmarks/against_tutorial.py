@@ -27,7 +27,7 @@ import click
 import psutil
 
 from cluster.local import usable_cores
-from pipeline.demo.__main__ import _made_images, _made_weights, _objects
+from pipeline.demo.home import made_images, made_weights, objects_below
 from pipeline.demo.images import FIRST_UNUSABLE_NUMBER
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket, s3_server
 from pipeline.destination import RUN_JSON
@@ -53,8 +53,8 @@ HERE = Path(__file__).parent
 def main(images: int, repeats: int, folder: str) -> None:
     """Measure whole jobs, the tutorial's way and this project's in turn; print a table, keep the figures."""
     home = Path(folder)
-    weights = str(_made_weights(home).resolve())
-    drawings = _made_images(home)
+    weights = str(made_weights(home, click.echo).resolve())
+    drawings = made_images(home, click.echo)
     with s3_server() as endpoint:
         os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
         fill_bucket(BUCKET, _tutorial_objects(drawings, images))
@@ -155,7 +155,7 @@ def _tutorial_objects(drawings: Path, n_images: int) -> Iterator[tuple[str, byte
     """Yield the tutorial's file of classes and the first good images, by key, all called ``.jpg``."""
     lines = [f"{index}: {name!r},\n" for index, name in enumerate(categories())]
     yield "dogs/imagenet1000_clsidx_to_labels.txt", "".join(lines).encode()
-    good = ((PurePosixPath(key), data) for key, data in _objects(drawings) if _number(key) < FIRST_UNUSABLE_NUMBER)
+    good = ((PurePosixPath(key), data) for key, data in objects_below(drawings) if _number(key) < FIRST_UNUSABLE_NUMBER)
     for path, data in islice(good, n_images):
         yield f"dogs/{path.with_suffix('.jpg')}", data
 

@@ -282,7 +282,9 @@ def test_outcomes_hold_plain_numbers_that_any_writer_takes():
 # tally
 
 
-def outcome_of(status: str, correct: bool | None, correct_top5: bool, correct_breed: bool | None, reason: str) -> Outcome:
+def outcome_of(
+    status: str, correct: bool | None, correct_top5: bool, correct_breed: bool | None, reason: str
+) -> Outcome:
     known = {"image": A.url, "etag": "", "size_bytes": 1, "wnid": None, "breed": None, "truth_index": None}
     if status == "failed":
         return Outcome(**known, status="failed", batch_id="b", stage=reason[0], reason=reason)

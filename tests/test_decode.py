@@ -16,7 +16,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.transforms import functional
 
 from pipeline.records import ImageFailure, ImageRef, Sample, Transform
-from pipeline.stages.decode import MAX_PIXELS, crop_box, decode
+from pipeline.stages.decode import MAX_PIXELS, decode, geometry
 
 REF = ImageRef("s3://bucket/a.jpg", "etag", 1)
 
@@ -73,12 +73,12 @@ def share_within_one_level(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -
 
 
 @pytest.mark.parametrize("transform", [V1, V2], ids=["V1", "V2"])
-@given(short=st.integers(1, 700), ratio=st.floats(1, 6), upright=st.booleans(), seed=st.integers(0, 9))
+@given(short=st.integers(1, 700), ratio=st.floats(1, 12), upright=st.booleans(), seed=st.integers(0, 9))
 @example(short=375, ratio=500 / 375, upright=False, seed=0)
 @example(short=1, ratio=1, upright=False, seed=0)
 @example(short=233, ratio=1.0043, upright=True, seed=0)
 @settings(max_examples=60, deadline=None)
-def test_the_pixels_are_those_of_torchvision_s_resizing_and_cropping(
+def test_the_pixels_are_those_of_torchvision_s_resizing_and_cropping_to_the_bit(
     transform: Transform, short: int, ratio: float, upright: bool, seed: int
 ):
     long = min(700, round(short * ratio))
@@ -86,14 +86,26 @@ def test_the_pixels_are_those_of_torchvision_s_resizing_and_cropping(
 
     ours = pixels_of(data, transform)
 
-    assert share_within_one_level(ours, torchvision_pixels(data, transform)) >= 0.999
+    assert (ours == torchvision_pixels(data, transform)).all()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 300), (300, 1), (700, 3)])
-def test_slivers_too_are_resized_as_torchvision_does(width: int, height: int):
+@pytest.mark.parametrize(("width", "height"), [(1, 300), (300, 1), (700, 3), (20, 390)])
+def test_slivers_that_would_be_huge_when_resized_are_within_one_level_of_torchvision_s(width: int, height: int):
     data = encoded(noise(width, height))
 
     assert share_within_one_level(pixels_of(data, V2), torchvision_pixels(data, V2)) >= 0.999
+
+
+@pytest.mark.parametrize("size", [(1, 65_500), (65_500, 1), (1, 1), (1, 1000)], ids=str)
+def test_no_shape_is_too_odd_to_be_cropped_and_none_is_blown_up(size: tuple[int, int]):
+    data = encoded(Image.new("RGB", size, "white"))
+    Image.core.reset_stats()
+
+    pixels = pixels_of(data, V2)
+
+    assert pixels.shape == (3, 224, 224)
+    assert pixels.min() >= 254
+    assert Image.core.get_stats()["allocated_blocks"] < 10
 
 
 @pytest.mark.parametrize(
@@ -111,20 +123,20 @@ def test_normalising_the_pixels_gives_what_the_weights_own_transform_gives(
     mean, std = (np.array(values).reshape(3, 1, 1) for values in (transform.mean, transform.std))
     ours = (pixels_of(data, transform) / 255 - mean) / std
 
-    assert (np.abs(ours - theirs) * std <= 1.001 / 255).mean() >= 0.999
+    assert np.abs(ours - theirs).max() < 1e-5
 
 
 @pytest.mark.parametrize("transform", [V1, V2], ids=["V1", "V2"])
 @given(width=st.integers(1, 65_500), height=st.integers(1, 65_500))
 @example(width=1, height=65_500)
-@example(width=65_500, height=1)
-def test_the_crop_never_leaves_the_image_and_is_square_in_resized_pixels(transform: Transform, width: int, height: int):
-    left, upper, right, lower = crop_box(width, height, transform)
+def test_the_crop_lies_within_the_resized_image_and_in_its_middle(transform: Transform, width: int, height: int):
+    shape = geometry(width, height, transform)
 
-    assert 0 <= left < right <= width
-    assert 0 <= upper < lower <= height
-    side = min(width, height) * transform.crop_size / transform.resize_size
-    assert min(right - left, lower - upper) == pytest.approx(side)
+    right = shape.width - shape.left - transform.crop_size
+    lower = shape.height - shape.upper - transform.crop_size
+    assert min(shape.width, shape.height) == transform.resize_size
+    assert min(shape.left, shape.upper, right, lower) >= 0
+    assert max(abs(shape.left - right), abs(shape.upper - lower)) <= 1
 
 
 def test_a_sample_is_uint8_with_channels_first_and_knows_the_stored_size():
@@ -227,13 +239,17 @@ def test_the_first_frame_stands_for_an_animation(file_format: str):
     assert (pixels_of(data, AS_STORED) == np.array([255, 0, 0]).reshape(3, 1, 1)).all()
 
 
-@pytest.mark.xfail(strict=True, reason="bug: Pillow's warning goes to the log; with warnings as errors the image is lost")
+@pytest.mark.xfail(
+    strict=True, reason="bug: Pillow's warning goes to the log; with warnings as errors the image is lost"
+)
 def test_a_photo_with_broken_exif_is_an_image_without_a_warning():
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 5) + struct.pack("<HHII", 0x011A, 5, 1, 0xFFFF)
     jpeg = encoded(noise(32, 32))
     after_jfif = 4 + struct.unpack(">H", jpeg[4:6])[0]
 
-    sample = decode(REF, jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[after_jfif:], AS_STORED)
+    sample = decode(
+        REF, jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[after_jfif:], AS_STORED
+    )
 
     assert isinstance(sample, Sample), sample
 
@@ -338,7 +354,9 @@ def assert_decodes_or_says_why(data: bytes) -> None:
     assert "0x" not in result.reason
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", JPEG[:20], PNG[:33], WEBP[:30], b"GIF89a", b"RIFF", b"\xff\xd8\xff"]))
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", JPEG[:20], PNG[:33], WEBP[:30], b"GIF89a", b"RIFF", b"\xff\xd8\xff"])
+)
 @settings(max_examples=150, deadline=None)
 def test_no_bytes_whatever_raise(data: bytes, head: bytes):
     assert_decodes_or_says_why(head + data)
@@ -348,9 +366,7 @@ SMALL = [encoded(noise(40, 30), "JPEG"), encoded(noise(40, 30), "PNG"), encoded(
 SPOT = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))
 
 
-@given(
-    st.sampled_from(SMALL), st.lists(SPOT, min_size=1, max_size=5), st.floats(0, 1), st.floats(0, 1), st.booleans()
-)
+@given(st.sampled_from(SMALL), st.lists(SPOT, min_size=1, max_size=5), st.floats(0, 1), st.floats(0, 1), st.booleans())
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_spoiled_image_raises(whole: bytes, spots: list[tuple[float, int]], start: float, stop: float, cuts: bool):
     spoiled = bytearray(whole)

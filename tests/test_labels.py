@@ -153,6 +153,8 @@ def test_without_a_truth_there_is_no_name():
     assert display_name(None) is None
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="bug: display_name and so score raise where truth_index is None")
+@pytest.mark.xfail(
+    strict=True, raises=KeyError, reason="bug: display_name and so score raise where truth_index is None"
+)
 def test_an_unknown_id_has_no_name():
     assert display_name(UNKNOWN) is None

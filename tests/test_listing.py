@@ -1,4 +1,4 @@
-"""Which objects become images of the run: all that end as an image does, in their order, and no page before its time."""
+"""Which objects become images of the run: all that end as an image does, in order, and no page before its time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ def test_a_name_that_ends_as_an_image_does_is_taken_in_any_case(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "x/", "x.jpg/", "README", "list.csv", "a.gif", "a.tiff", "a.jpg.txt", "a.jpgx", "ajpg", "a.jpg ", "jpg"]
+    "name",
+    ["", "x/", "x.jpg/", "README", "list.csv", "a.gif", "a.tiff", "a.jpg.txt", "a.jpgx", "ajpg", "a.jpg ", "jpg"],
 )
 def test_folder_markers_and_other_files_are_left_out(name: str):
     assert selected(["first.jpg", name, "last.jpg"], Selection(DOGS)) == ["first.jpg", "last.jpg"]
@@ -165,7 +166,16 @@ def test_the_globs_of_include_and_exclude_begin_below_the_folder_of_a_source_wit
     assert selected(TREE, Selection(f"{DOGS}/x/**", exclude=("y/*",))) == ["x/a.jpg", "x/b.webp"]
 
 
-ODD = ("sp ace.jpg", "new\nline.jpg", "f/new\nline/a.jpg", "ünï/コリー.jpg", "a[1].jpg", "a#1.jpg", "50%.jpg", "a?b*.jpg")
+ODD = (
+    "sp ace.jpg",
+    "new\nline.jpg",
+    "f/new\nline/a.jpg",
+    "ünï/コリー.jpg",
+    "a[1].jpg",
+    "a#1.jpg",
+    "50%.jpg",
+    "a?b*.jpg",
+)
 
 
 def test_odd_names_are_taken_as_they_are():

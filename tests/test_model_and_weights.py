@@ -60,12 +60,12 @@ def plain() -> nn.Module:
     """Return torchvision's own model, random, its batch norms in use and its answers spread over the classes."""
     torch.manual_seed(0)
     model = resnet50()
-    batch_norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    batch_norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     with torch.no_grad():
-        for batch_norm in batch_norms:
-            batch_norm.weight.uniform_(0.5, 1.5)
+        for name, batch_norm in batch_norms.items():
+            batch_norm.weight.uniform_(0.5, 1.5).mul_(0.2 if name.endswith("bn3") else 1)  # else rounding grows wild
             batch_norm.bias.normal_(0, 0.2)
-            batch_norm.momentum = None
+            batch_norm.momentum = None  # the statistics of the batch below, whole
         logits = model.train()(normalised(photos(16, seed=1)))
         model.fc.weight.mul_(3 / logits.std(dim=1).mean())
     return model.eval().requires_grad_(False)
@@ -108,11 +108,9 @@ def spec(precision: str) -> ModelSpec:
 
 
 def test_the_images_of_these_tests_have_different_answers(probability: NDArray[np.float64]):
-    best = probability.argmax(axis=1)
-
-    assert len(set(best.tolist())) >= 3
-    assert probability.max(axis=1).min() < 0.9
-    assert np.abs(np.diff(probability, axis=0)).max(axis=1).min() > 0.01
+    assert len(set(probability.argmax(axis=1).tolist())) >= 5
+    assert np.median(probability.max(axis=1)) < 0.9
+    assert np.abs(np.diff(probability, axis=0)).max(axis=1).min() > 0.05
 
 
 def test_in_fp32_the_probabilities_are_those_of_torchvision_s_own_model(
@@ -222,7 +220,9 @@ def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="bug: names that are no strings cannot be sorted among strings")
+@pytest.mark.xfail(
+    strict=True, raises=TypeError, reason="bug: names that are no strings cannot be sorted among strings"
+)
 def test_tensors_under_names_that_are_no_strings_do_not_fit(state: StateDict):
     with pytest.raises(UsageError, match="do not fit"):
         check_fit("resnet50", "list.pth", {0: torch.zeros(1)})

@@ -84,7 +84,16 @@ COLUMNS = {
 
 ALWAYS_KNOWN = {"image", "etag", "size_bytes", "status", "batch_id"}
 
-ODD_NAMES = ["a b.jpg", "new\nline.jpg", "コリー/ü.jpg", "🐕.png", "a[1]#2?%20.jpg", 'quo"te\'.jpg', "tab\t\\.jpg", "\0.jpg"]
+ODD_NAMES = [
+    "a b.jpg",
+    "new\nline.jpg",
+    "コリー/ü.jpg",
+    "🐕.png",
+    "a[1]#2?%20.jpg",
+    "quo\"te'.jpg",
+    "tab\t\\.jpg",
+    "\0.jpg",
+]
 
 
 def as_read(outcome: Outcome) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def source(s3, drawings):
 def finished(s3, source, weights):
     """One undisturbed run in fp32, and everything that is known of it."""
     destination = "s3://drawn-dogs/fp32"
-    done = run(source, destination, "--weights", str(weights), "--precision", "fp32", "--cluster", "cpu", "--batch-size", "20",
-               "--batches-per-part", "2", "--max-failure-rate", "0.1")  # fmt: skip
+    sizes = ["--batch-size", "20", "--batches-per-part", "2", "--max-failure-rate", "0.1"]
+    done = run(source, destination, "--weights", str(weights), "--precision", "fp32", "--cluster", "cpu", *sizes)
     assert done.returncode == 0, done.stderr
     return done.stdout, destination, read_outcomes(s3, f"{destination}/outcomes")
 
@@ -237,8 +237,8 @@ def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights
     file, address = scheduler_and_two_workers
 
     for name, cluster in (("by-file", str(file)), ("by-address", address)):
-        done = run(source, f"s3://drawn-dogs/{name}", "--weights", str(weights), "--precision", "fp32", "--cluster", cluster,
-                   "--batch-size", "20", "--min-workers", "2", "--max-failure-rate", "0.1")  # fmt: skip
+        options = ["--weights", str(weights), "--precision", "fp32", "--cluster", cluster, "--min-workers", "2"]
+        done = run(source, f"s3://drawn-dogs/{name}", *options, "--batch-size", "20", "--max-failure-rate", "0.1")
 
         assert done.returncode == 0, done.stderr
         remote = read_outcomes(s3, f"s3://drawn-dogs/{name}/outcomes")

@@ -9,14 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from pipeline.demo.images import demo_objects
+from pipeline.demo.home import made_images, made_weights, objects_below
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket, s3_server
 from pipeline.storage import join, open_storage, options_from_environment, read_whole
 
@@ -31,51 +29,19 @@ BUCKET = "stanford-dogs-drawn"
 def main(folder: str, bucket: str | None, weights: str | None, options: tuple[str, ...]) -> None:
     """Run the main job on drawings. OPTIONS go to pipeline.run."""
     home = Path(folder)
-    weights = weights or str(_made_weights(home))
-    images = _made_images(home)
+    weights = weights or str(made_weights(home, _say))
+    images = made_images(home, _say)
     with ExitStack() as stack:
         if bucket is None:
             bucket = BUCKET
             os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": stack.enter_context(s3_server())}
-        n_objects = fill_bucket(bucket, _objects(images))
+        n_objects = fill_bucket(bucket, objects_below(images))
         _say(f"{n_objects} objects in s3://{bucket}/Images: drawings, so what follows says nothing about dogs")
         destination = f"s3://{bucket}/outcomes"
         status = _run(f"s3://{bucket}/Images", destination, "--weights", weights, "--overwrite", *options)
         _fetch(destination, home / "outcomes")
     _say(f"the outcomes are in {home / 'outcomes'}; the accuracy above is that of drawings, not of dogs")
     sys.exit(status)
-
-
-def _made_weights(home: Path) -> Path:
-    path = home / "resnet50-drawn.pth"
-    if not path.exists():
-        from pipeline.demo.weights import make_weights  # noqa: PLC0415  imports torch: only where there is work for it
-
-        _timed("made weights of a ResNet50 that knows the drawings", lambda: make_weights(path))
-    return path
-
-
-def _made_images(home: Path) -> Path:
-    folder = home / "bucket"
-    if not folder.exists():
-        half = home / "bucket.partial"
-        shutil.rmtree(half, ignore_errors=True)
-        _timed("drew the images", lambda: _draw_into(half))
-        half.rename(folder)
-    return folder
-
-
-def _draw_into(folder: Path) -> None:
-    for key, data in demo_objects():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-
-def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
 def _run(*args: str) -> int:
@@ -94,12 +60,6 @@ def _fetch(destination: str, folder: Path) -> None:
             path = folder / entry.url[len(join(destination, "")) :]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(read_whole(entry.url, options))
-
-
-def _timed(what: str, make: Callable[[], None]) -> None:
-    started = time.monotonic()
-    make()
-    _say(f"{what} ({time.monotonic() - started:.0f} s, kept for the next time)")
 
 
 def _say(text: str) -> None:
