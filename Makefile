@@ -34,7 +34,8 @@ constraints:
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[$(EXTRAS)]'
 	{ echo '# Every version that the tests pass with. Written by: make constraints'; \
-	  build/constraints/bin/python -m pip freeze --exclude dask-image-inference; } > constraints.txt
+	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude dask-image-inference; } > constraints.txt
+	rm -rf build/constraints
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -256,6 +256,7 @@ def test_every_planned_image_has_one_outcome_with_its_own_row_of_the_answer(n: i
     failures = [ImageFailure(ImageRef(f"s3://bucket/x{row}.jpg", "", 1), "decode", "cut") for row in range(n_failed)]
     logits = random_logits(n, 2.0, seed)
     probability = softmax(logits.astype(np.float64)) if n else logits
+    among_breeds = logits[:, breed_class_indices()]
 
     outcomes = score(batch_of(*refs, failures=failures), top5(torch.from_numpy(logits), BREEDS), "b")
 
@@ -267,6 +268,9 @@ def test_every_planned_image_has_one_outcome_with_its_own_row_of_the_answer(n: i
         assert outcome.top5_probability == pytest.approx(probability[row, list(outcome.top5_index)], rel=1e-4)
         assert outcome.correct == (best == truth.class_index)
         assert outcome.correct_top5 == (truth.class_index in np.argsort(logits[row])[-5:])
+        assert outcome.breed_class_index == breed_class_indices()[among_breeds[row].argmax()]
+        assert outcome.breed_probability == pytest.approx(softmax(among_breeds)[row].max(), rel=1e-4)
+        assert outcome.correct_breed == (outcome.breed_class_index == truth.class_index)
         assert (outcome.width, outcome.height) == (100 + row, 200 + row)
 
 

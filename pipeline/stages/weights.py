@@ -33,7 +33,7 @@ def fetch_weights(name: str, weights: str, read: Read, sha256: str | None = None
         If they cannot be fetched, or have another hash than `sha256`.
     """
     known = torchvision_weights(name, weights)
-    data = _download(known) if known is not None else _read_cached(weights, read, sha256)
+    data = download(known.url) if known is not None else _read_cached(weights, read, sha256)
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise StorageError(f"the weights {weights} have changed: expected the SHA-256 {sha256}; start the run again")
     return data
@@ -88,18 +88,22 @@ def check_fit(name: str, weights: str, state: dict[str, Tensor]) -> None:
         raise UsageError(f"--weights {weights}: {len(wrong)} tensors do not fit {name}: {first}")
 
 
-def _download(entry: WeightsEnum) -> bytes:
-    """Return torchvision's file, checked against the hash in its name; one process of a node downloads it."""
-    path = _cache() / Path(entry.url).name
+def download(url: str) -> bytes:
+    """Return a file of torchvision's, checked against the hash in its name; one process of a node downloads it.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be had, or is not what its name says.
+    """
+    path = _cache() / Path(url).name
     with FileLock(f"{path}.lock"):
         if not path.exists():
             prefix = path.stem.rpartition("-")[2]
             try:
-                torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=prefix, progress=False)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
             except (OSError, RuntimeError) as error:
-                message = (
-                    f"cannot download {entry.url}: {_brief(error)}; on a machine without internet give --weights a file"
-                )
+                message = f"cannot download {url}: {_brief(error)}; on a machine without internet give --weights a file"
                 raise StorageError(message) from error
     return path.read_bytes()
 
