@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
+from typing import NoReturn
 
 import click
 from tqdm import tqdm
@@ -32,42 +33,48 @@ class Console:
     """Shows a run's progress; a `pipeline.engine.drive.Progress`."""
 
     def __init__(self, heading: Heading) -> None:
-        self._heading: Heading | None = heading
+        self._heading = heading
         self._started = time.monotonic()
-        is_plain = not sys.stderr.isatty()
-        self._bar = tqdm(
-            unit=" images",
-            desc="classified",
-            file=sys.stderr,
-            dynamic_ncols=not is_plain,
-            mininterval=_PLAIN_INTERVAL_S if is_plain else 0.2,
-            maxinterval=_PLAIN_INTERVAL_S,
-            smoothing=0.1,
-            delay=0.5,
-        )
+        self._bar: tqdm[NoReturn] | None = None
+        self._n_classified = 0
 
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """Show the first lines as soon as the number of images is known, or has been long enough in coming."""
-        if self._heading and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
-            _print_heading(
-                self._heading, f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, listing"
-            )
-            self._heading = None
-        if is_closed and self._bar.total != totals.n_images:
+        if self._bar is None and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
+            n_images = f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, the listing goes on"
+            _print_heading(self._heading, n_images)
+            self._bar = _bar(self._n_classified)
+        if self._bar is not None and is_closed:
             self._bar.total = totals.n_images
-            self._bar.refresh()
 
     def classified(self, n_images: int) -> None:
         """Move the bar."""
-        self._bar.update(n_images)
+        self._n_classified += n_images
+        if self._bar is not None:
+            self._bar.update(n_images)
 
     def committed(self, tally: Tally) -> None:
         """Show the failures so far."""
-        self._bar.set_postfix_str(f"{tally.n_failed:,} failed", refresh=False)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{tally.n_failed:,} failed", refresh=False)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _bar(n_classified: int) -> "tqdm[NoReturn]":
+    is_terminal = sys.stderr.isatty()
+    return tqdm(
+        initial=n_classified,
+        unit=" images",
+        desc="classified",
+        file=sys.stderr,
+        dynamic_ncols=is_terminal,
+        mininterval=0.2 if is_terminal else _PLAIN_INTERVAL_S,
+        maxinterval=_PLAIN_INTERVAL_S,
+    )
 
 
 def print_summary(tally: Tally, wall_s: float, outcomes: str) -> None:

@@ -69,7 +69,6 @@ def test_the_stack_is_uint8_with_channels_last_in_memory_and_may_be_written_to()
     assert batch.pixels.flags.writeable  # torch warns of arrays that are not
 
 
-@pytest.mark.xfail(strict=True, reason="bug: np.stack keeps the samples' own layout, so this stack has channels first")
 def test_the_stack_has_channels_last_in_memory_whatever_the_samples_have():
     pixels = np.zeros((3, 8, 6), np.uint8)
 

@@ -139,7 +139,6 @@ def test_a_nearer_folder_with_an_unknown_id_does_not_hide_a_known_one():
     assert wnid_of("s3://bucket/n02085620-Chihuahua/n99999999-Nothing/1.jpg") == CHIHUAHUA
 
 
-@pytest.mark.xfail(strict=True, reason="bug: _FOLDER_WNID's '.' stops at a newline, so the truth is lost")
 def test_a_newline_in_a_folder_s_name_does_not_cost_the_truth():
     assert wnid_of("s3://bucket/n02085620-Chihuahua\n(copy)/1.jpg") == CHIHUAHUA
 
@@ -153,8 +152,5 @@ def test_without_a_truth_there_is_no_name():
     assert display_name(None) is None
 
 
-@pytest.mark.xfail(
-    strict=True, raises=KeyError, reason="bug: display_name and so score raise where truth_index is None"
-)
 def test_an_unknown_id_has_no_name():
     assert display_name(UNKNOWN) is None

@@ -204,7 +204,6 @@ def test_globs_see_odd_names_as_they_are(glob: str, expected: list[str]):
     assert selected(ODD, Selection(DOGS, include=(glob,))) == expected
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="bug: fsspec's ValueError ends a run as an internal error")
 @pytest.mark.parametrize("where", ["include", "exclude", "source"])
 def test_a_glob_that_cannot_be_read_is_a_usage_error_that_names_it(where: str):
     setting = {"source": f"{DOGS}/n02**"} if where == "source" else {"source": DOGS, where: ("n02**",)}

@@ -132,7 +132,7 @@ def test_in_bf16_the_probabilities_are_about_those(
     answer = Classifier(spec("bf16"), state, "cpu")(pixels[:6])
 
     own = np.take_along_axis(probability[:6], answer.class_index.astype(int), axis=1)
-    assert 0 < np.abs(answer.probability - own).max() < 0.1
+    assert 1e-3 < np.abs(answer.probability - own).max() < 0.1  # not fp32 under another name
     assert answer.probability.dtype == np.float32
 
 
@@ -192,7 +192,6 @@ def test_the_model_s_own_weights_fit(state: StateDict):
     check_fit("resnet50", "saved.pth", state)
 
 
-@pytest.mark.xfail(strict=True, raises=UsageError, reason="bug: check_fit is stricter than load_state_dict itself")
 def test_weights_without_batch_counters_fit_as_torch_itself_loads_them(state: StateDict):
     old = without_counters(state)
     resnet50().load_state_dict(old, strict=True)
@@ -213,16 +212,13 @@ def test_a_head_of_ten_classes_is_refused_by_name_and_shape(state: StateDict):
 def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state: StateDict):
     renamed = {f"module.{name}": value for name, value in state.items()}
 
-    with pytest.raises(UsageError, match="640 tensors do not fit") as caught:
+    with pytest.raises(UsageError, match="587 tensors do not fit") as caught:
         check_fit("resnet50", "parallel.pth", renamed)
 
     assert str(caught.value).count("expected") == 3
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="bug: names that are no strings cannot be sorted among strings"
-)
 def test_tensors_under_names_that_are_no_strings_do_not_fit(state: StateDict):
     with pytest.raises(UsageError, match="do not fit"):
         check_fit("resnet50", "list.pth", {0: torch.zeros(1)})
@@ -316,10 +312,7 @@ def test_a_path_or_url_is_no_name_of_torchvision_s(weights: str):
         "imagenet1k_v2",
         "",
         "ResNet50_Weights",
-        pytest.param(
-            "ResNet50_Weights.IMAGENET1K_V9",
-            marks=pytest.mark.xfail(strict=True, reason="bug: its dot makes it pass for a file's name"),
-        ),
+        "ResNet50_Weights.IMAGENET1K_V9",
     ],
 )
 def test_an_unknown_name_is_refused_with_those_that_there_are(weights: str):

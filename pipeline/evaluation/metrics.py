@@ -33,7 +33,8 @@ class Share:
         p, z2 = self.n_hits / self.n, Z_95 * Z_95
         centre = (p + z2 / (2 * self.n)) / (1 + z2 / self.n)
         margin = Z_95 / (1 + z2 / self.n) * math.sqrt(p * (1 - p) / self.n + z2 / (4 * self.n * self.n))
-        return max(0.0, centre - margin), min(1.0, centre + margin)
+        # The formula's own ends, exactly: rounding would leave 2.8e-17 for none of seven.
+        return 0.0 if self.n_hits == 0 else centre - margin, 1.0 if self.n_hits == self.n else centre + margin
 
     def __str__(self) -> str:
         if self.value is None:

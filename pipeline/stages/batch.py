@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.records import ImageBatch, ImageFailure, Sample
 
@@ -30,7 +31,10 @@ def reformat(samples: Iterable[Sample | ImageFailure]) -> ImageBatch:
     )
 
 
-def _stack(samples: list[Sample]) -> np.ndarray:
+def _stack(samples: list[Sample]) -> NDArray[np.uint8]:
     if not samples:
         return np.empty((0, 3, 0, 0), np.uint8)
-    return np.stack([sample.pixels.transpose(1, 2, 0) for sample in samples]).transpose(0, 3, 1, 2)
+    channels, height, width = samples[0].pixels.shape
+    stack = np.empty((len(samples), height, width, channels), np.uint8)
+    np.stack([sample.pixels.transpose(1, 2, 0) for sample in samples], out=stack)
+    return stack.transpose(0, 3, 1, 2)

@@ -11,6 +11,8 @@ with the published one only on the pixels that it was measured with.
 """
 
 import io
+import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.records import ImageFailure, ImageRef, Sample, Transform
+
+# Pillow warns of damaged metadata and of large images; here the first is no fault and the second is a record.
+warnings.filterwarnings("ignore", module="PIL")
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """The decoders that are let near a byte; the name's ending does not matter."""
@@ -96,4 +101,5 @@ def _reason(data: bytes, error: Exception) -> str:
         return f"larger than {MAX_PIXELS:,} pixels"
     if "truncated" in str(error).lower():
         return "truncated image"
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    plain_words = re.match(r"[A-Za-z ,.:/'-]*", str(error))
+    return f"{type(error).__name__}: {plain_words[0].strip() if plain_words else ''}"[:200]

@@ -11,8 +11,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
 
-_FOLDER_WNID = re.compile(r"(n\d{8})(?:-.*)?")
-_FILE_WNID = re.compile(r"(n\d{8})_.*")
+_FOLDER_WNID = re.compile(r"(n\d{8})(?:-.*)?", re.DOTALL)
+_FILE_WNID = re.compile(r"(n\d{8})_.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ def truth_index(wnid: str | None) -> int | None:
 
 def display_name(wnid: str | None) -> str | None:
     """Return the breed's name as Stanford Dogs spells it, for other ids ImageNet's category, None without a truth."""
-    if wnid is None:
+    class_index = truth_index(wnid)
+    if wnid is None or class_index is None:
         return None
-    name = _breed_name_by_wnid().get(wnid)
-    return name if name is not None else categories()[_class_index_by_wnid()[wnid]]
+    return _breed_name_by_wnid().get(wnid, categories()[class_index])
 
 
 @cache

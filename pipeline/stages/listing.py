@@ -11,6 +11,7 @@ from typing import Protocol
 
 from fsspec.utils import glob_translate
 
+from pipeline.errors import UsageError
 from pipeline.records import ImageRef
 from pipeline.stages.labels import wnid_of
 
@@ -91,4 +92,7 @@ class _admits:  # noqa: N801  a predicate: reads as the verb it is
 
 def _pattern(glob: str) -> re.Pattern[str]:
     """Compile a glob: ``*`` stays within a folder, ``**`` crosses folders; without a slash it matches the name."""
-    return re.compile(glob_translate(glob if "/" in glob else f"**/{glob}"))
+    try:
+        return re.compile(glob_translate(glob if "/" in glob else f"**/{glob}"))
+    except (ValueError, re.error) as error:
+        raise UsageError(f"the glob {glob} cannot be read: {error}") from error

@@ -105,7 +105,7 @@ def _prepare(name: str, state: dict[str, Tensor]) -> nn.Module:
     """Build the model with its weights, each batch norm folded into the convolution before it."""
     with torch.device("meta"):
         model = get_model(name)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(dict(state), assign=True)  # a plain dict: files without batch counters load too
     return fuse(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
 
 

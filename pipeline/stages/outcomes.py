@@ -51,12 +51,13 @@ PLAN_SCHEMA = pa.schema(
 
 def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
     """Return one part of the outcomes table as a Parquet object."""
-    return _encode(pa.Table.from_pylist([asdict(outcome) for outcome in outcomes], OUTCOMES_SCHEMA))
+    rows = [asdict(outcome) | {"image": _text(outcome.image)} for outcome in outcomes]
+    return _encode(pa.Table.from_pylist(rows, OUTCOMES_SCHEMA))
 
 
 def encode_plan_page(parts: Sequence[Part]) -> bytes:
     """Return whole parts as one page of the stored plan."""
-    rows = [(ref.url, ref.etag, ref.size_bytes, part.index) for part in parts for ref in part.refs]
+    rows = [(_text(ref.url), ref.etag, ref.size_bytes, part.index) for part in parts for ref in part.refs]
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), PLAN_SCHEMA, strict=True)]
     return _encode(pa.Table.from_arrays(columns, schema=PLAN_SCHEMA))
 
@@ -66,6 +67,11 @@ def decode_plan_page(data: bytes) -> list[tuple[int, ImageRef]]:
     table = pq.read_table(io.BytesIO(data))
     columns = (table.column(name).to_pylist() for name in PLAN_SCHEMA.names)
     return [(part, ImageRef(url, etag, size)) for url, etag, size, part in zip(*columns, strict=True)]
+
+
+def _text(url: str) -> str:
+    """Spell a local file's name that is no UTF-8 with backslashes: Parquet has no other way, and a row it must have."""
+    return url.encode("utf-8", "backslashreplace").decode()
 
 
 def _encode(table: pa.Table) -> bytes:

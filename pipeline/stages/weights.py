@@ -41,9 +41,9 @@ def fetch_weights(name: str, weights: str, read: Read, sha256: str | None = None
 
 def torchvision_weights(name: str, weights: str) -> WeightsEnum | None:
     """Return torchvision's entry for a weights name (``IMAGENET1K_V2``, ``DEFAULT``), None for a path or URL."""
-    members = get_model_weights(name).__members__
-    entry = members.get(weights.rpartition(".")[2] if weights.startswith(get_model_weights(name).__name__) else weights)
-    if entry is None and not any(mark in weights for mark in "/.\\"):
+    members, prefix = get_model_weights(name).__members__, f"{get_model_weights(name).__name__}."
+    entry = members.get(weights.removeprefix(prefix))
+    if entry is None and (weights.startswith(prefix) or not any(mark in weights for mark in "/.\\")):
         names = ", ".join(members)
         raise UsageError(f"--weights {weights}: expected one of {names}, or the path or URL of a state dict")
     return entry
@@ -80,7 +80,9 @@ def check_fit(name: str, weights: str, state: dict[str, Tensor]) -> None:
     with torch.device("meta"):
         expected = {key: tuple(value.shape) for key, value in get_model(name).state_dict().items()}
     given = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
+    # Old files have no batch counters; torch does without them, and so does inference.
+    given = {key: shape for key, shape in expected.items() if key.endswith("num_batches_tracked")} | given
+    wrong = sorted((key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)), key=str)
     if wrong:
         first = "; ".join(
             f"{key} is {given.get(key, 'missing')}, expected {expected.get(key, 'no such tensor')}" for key in wrong[:3]
