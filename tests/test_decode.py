@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from typing import Any
@@ -239,16 +241,36 @@ def test_the_first_frame_stands_for_an_animation(file_format: str):
     assert (pixels_of(data, AS_STORED) == np.array([255, 0, 0]).reshape(3, 1, 1)).all()
 
 
-def test_a_photo_with_broken_exif_is_an_image_without_a_warning():
+def jpeg_with_broken_exif() -> bytes:
+    """Return a photo without density in its JFIF header, so that Pillow looks for one in an EXIF that breaks off."""
     exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 5) + struct.pack("<HHII", 0x011A, 5, 1, 0xFFFF)
     jpeg = encoded(noise(32, 32))
     after_jfif = 4 + struct.unpack(">H", jpeg[4:6])[0]
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[after_jfif:]
 
-    sample = decode(
-        REF, jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[after_jfif:], AS_STORED
-    )
 
-    assert isinstance(sample, Sample), sample
+def test_a_photo_with_broken_exif_is_an_image_all_the_same():
+    assert isinstance(decode(REF, jpeg_with_broken_exif(), AS_STORED), Sample)
+
+
+DECODE_STDIN = """
+import sys
+from pipeline.records import ImageRef, Transform
+from pipeline.stages.decode import decode
+print(type(decode(ImageRef("", "", 1), sys.stdin.buffer.read(), Transform(32, 32, (0, 0, 0), (1, 1, 1)))).__name__)
+"""
+
+
+@pytest.mark.parametrize("name", ["broken EXIF", "144 million pixels"])
+def test_pillow_s_warnings_do_not_reach_a_worker_s_log(name: str):
+    data, kind = {
+        "broken EXIF": (jpeg_with_broken_exif(), b"Sample"),
+        "144 million pixels": (jpeg_that_claims(12_000, 12_000), b"ImageFailure"),
+    }[name]
+
+    worker = subprocess.run([sys.executable, "-c", DECODE_STDIN], input=data, capture_output=True, check=True)
+
+    assert (worker.stdout.strip(), worker.stderr) == (kind, b"")
 
 
 # What is no image

@@ -35,7 +35,7 @@ def test_the_interval_lies_within_0_and_1_and_holds_the_share(counts: tuple[int,
     low, high = share.interval
 
     assert 0.0 <= low < high <= 1.0
-    assert low - ROUNDING <= share.value <= high + ROUNDING
+    assert low <= share.value <= high
 
 
 @pytest.mark.parametrize(("n_hits", "n"), [(0, 7), (10, 10)])

@@ -199,6 +199,17 @@ def test_weights_without_batch_counters_fit_as_torch_itself_loads_them(state: St
     check_fit("resnet50", "old.pth", old)
 
 
+def test_weights_without_batch_counters_give_the_same_answers(
+    classify: Classifier, state: StateDict, pixels: NDArray[np.uint8]
+):
+    stripped = without_counters(state)
+    stripped._metadata = state._metadata  # which says that the counters were there: torch itself would miss them
+
+    answer = Classifier(spec("fp32"), stripped, "cpu")(pixels[:2])
+
+    assert answer.probability == pytest.approx(classify(pixels[:2]).probability, abs=1e-5)
+
+
 def test_a_head_of_ten_classes_is_refused_by_name_and_shape(state: StateDict):
     ten = state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}
 
