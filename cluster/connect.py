@@ -43,6 +43,8 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     TimeoutError
         If too few workers come.
     """
+    if options.workers is not None and options.min_workers > options.workers:
+        raise ValueError(f"--min-workers {options.min_workers}: only {options.workers} were asked for by --workers")
     with _open(options) as client:
         _await_workers(client, options.min_workers)
         yield client
@@ -53,16 +55,18 @@ def is_local(cluster: str) -> bool:
     return cluster in ("auto", "cpu", "cuda")
 
 
+def local_kind(cluster: str) -> str:
+    """Return which workers a local cluster has: ``cuda`` or ``cpu``."""
+    return cluster if cluster != "auto" else "cuda" if count_gpus() else "cpu"
+
+
 @contextmanager
 def _open(options: ClusterOptions) -> Iterator[Client]:
-    kind = options.cluster
-    if not is_local(kind):
-        with join_cluster(kind) as client:
+    if not is_local(options.cluster):
+        with join_cluster(options.cluster) as client:
             yield client
         return
-    if kind == "auto":
-        kind = "cuda" if count_gpus() else "cpu"
-    open_local = local_cuda_cluster if kind == "cuda" else local_cpu_cluster
+    open_local = local_cuda_cluster if local_kind(options.cluster) == "cuda" else local_cpu_cluster
     with (
         open_local(options.workers, options.threads_per_worker) as local,
         Client(local, set_as_default=False) as client,

@@ -27,7 +27,8 @@ def local_cpu_cluster(n_workers: int | None, threads_per_worker: int | None) -> 
     cores = usable_cores()
     n_workers = n_workers or max(1, cores // CORES_PER_WORKER)
     threads_per_worker = threads_per_worker or max(1, cores // n_workers) + 1
-    return LocalCluster(n_workers=n_workers, threads_per_worker=threads_per_worker, **_on_loopback())
+    no_gpu = {"CUDA_VISIBLE_DEVICES": ""}  # where there is one after all, these workers must not crowd it
+    return LocalCluster(n_workers=n_workers, threads_per_worker=threads_per_worker, env=no_gpu, **_on_loopback())
 
 
 def local_cuda_cluster(n_workers: int | None, threads_per_worker: int | None) -> LocalCluster:
@@ -59,16 +60,17 @@ def local_cuda_cluster(n_workers: int | None, threads_per_worker: int | None) ->
 
 def count_gpus() -> int:
     """Return the number of CUDA devices that this process may use, without starting CUDA."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     try:
         import pynvml  # noqa: PLC0415  comes with dask-cuda, so on Linux only
 
         pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
+        n_devices = int(pynvml.nvmlDeviceGetCount())
     except Exception:  # noqa: BLE001  no package, no driver or no permission: all mean no GPU for us
         return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return n_devices
+    return min(n_devices, len([device for device in visible.split(",") if device.strip() not in ("", "-1")]))
 
 
 def usable_cores() -> int:

@@ -27,6 +27,8 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
     arguments = _arguments(address_or_file)
     try:
         client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
+    except TypeError as error:  # a tls:// address without certificates
+        raise ValueError(f"--cluster {address_or_file}: {error}; set distributed.comm.tls in Dask's YAML") from error
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(
             f"--cluster {address_or_file}: no scheduler answers there within {CONNECT_S:g} s"

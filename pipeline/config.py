@@ -107,7 +107,9 @@ def configured_defaults() -> dict[str, Any]:
     UsageError
         If it sets one that does not exist: a misspelt setting must not be silently ignored.
     """
-    settings: Mapping[str, Any] = dask.config.get("pipeline", {}) or {}
+    settings = dask.config.get("pipeline", {}) or {}
+    if not isinstance(settings, Mapping):
+        raise UsageError(f"Dask's configuration sets pipeline to {settings!r} (or DASK_PIPELINE): expected options")
     named = {key.replace("-", "_"): value for key, value in settings.items()}
     known = {setting.name for setting in fields(RunConfig)}
     if unknown := sorted(named.keys() - known):
@@ -115,7 +117,8 @@ def configured_defaults() -> dict[str, Any]:
             f"Dask's configuration sets pipeline.{unknown[0]} (or DASK_PIPELINE__{unknown[0].upper()}), "
             f"which is no option; expected one of {', '.join(sorted(known))}"
         )
-    return named
+    repeated = {setting.name for setting in _options() if setting.metadata.get("multiple")}
+    return {name: [value] if name in repeated and isinstance(value, str) else value for name, value in named.items()}
 
 
 def _options() -> list[Field[Any]]:

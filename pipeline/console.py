@@ -30,31 +30,40 @@ class Heading:
 
 
 class Console:
-    """Shows a run's progress; a `pipeline.engine.drive.Progress`."""
+    """Shows a run's progress; a `pipeline.engine.drive.Progress`. A bar on a terminal, else a line now and then."""
 
     def __init__(self, heading: Heading) -> None:
         self._heading = heading
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
+        self._is_headed = False
+        self._n_images: int | None = None
+        self._n_classified = self._n_failed = 0
         self._bar: tqdm[NoReturn] | None = None
-        self._n_classified = 0
 
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """Show the first lines as soon as the number of images is known, or has been long enough in coming."""
-        if self._bar is None and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
+        self._n_images = totals.n_images if is_closed else None
+        if not self._is_headed and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
             n_images = f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, the listing goes on"
             _print_heading(self._heading, n_images)
-            self._bar = _bar(self._n_classified)
-        if self._bar is not None and is_closed:
-            self._bar.total = totals.n_images
+            self._is_headed = True
+            if sys.stderr.isatty():
+                self._bar = tqdm(unit=" images", desc="classified", initial=self._n_classified, dynamic_ncols=True)
+        if self._bar is not None:
+            self._bar.total = self._n_images
 
     def classified(self, n_images: int) -> None:
-        """Move the bar."""
+        """Move the bar, or say how far it is."""
         self._n_classified += n_images
         if self._bar is not None:
             self._bar.update(n_images)
+        elif self._is_headed and time.monotonic() - self._told > _PLAIN_INTERVAL_S:
+            self._told = time.monotonic()
+            click.echo(self._plain_line(), err=True)
 
     def committed(self, tally: Tally) -> None:
         """Show the failures so far."""
+        self._n_failed = tally.n_failed
         if self._bar is not None:
             self._bar.set_postfix_str(f"{tally.n_failed:,} failed", refresh=False)
 
@@ -63,18 +72,13 @@ class Console:
         if self._bar is not None:
             self._bar.close()
 
-
-def _bar(n_classified: int) -> "tqdm[NoReturn]":
-    is_terminal = sys.stderr.isatty()
-    return tqdm(
-        initial=n_classified,
-        unit=" images",
-        desc="classified",
-        file=sys.stderr,
-        dynamic_ncols=is_terminal,
-        mininterval=0.2 if is_terminal else _PLAIN_INTERVAL_S,
-        maxinterval=_PLAIN_INTERVAL_S,
-    )
+    def _plain_line(self) -> str:
+        rate = self._n_classified / (time.monotonic() - self._started)
+        so_far = f"{rate:.1f} images/s, {self._n_failed:,} failed"
+        if self._n_images is None:
+            return f"classified {self._n_classified:,} images, {so_far}"
+        left_s = (self._n_images - self._n_classified) / rate
+        return f"classified {self._n_classified:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
 
 
 def print_summary(tally: Tally, wall_s: float, outcomes: str) -> None:

@@ -10,6 +10,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,12 @@ SUCCESS = "_SUCCESS"
 PLAN_CLOSED = "plan/_CLOSED"
 
 _PROBE = "_probe"
-_OWN_FOLDERS = ("plan", "outcomes")
-_OWN_FILES = (SUCCESS, RUN_JSON, "report.html", _PROBE)
+_OWN_FOLDERS = ("plan/", "outcomes/")
+_OWN = re.compile(
+    r"(plan/page-\d+\.parquet|plan/_CLOSED|outcomes/part-\d+\.parquet"
+    r"|(plan/|outcomes/)?\.[^/]*\.partial|run\.json|_SUCCESS|report\.html|_probe)"
+)
+"""Every name that a run may leave, half files of a local disk included."""
 
 
 def part_name(part: int) -> str:
@@ -71,19 +76,27 @@ class Destination:
         self._storage.delete([join(self.url, _PROBE)])
 
     def refuse_if_used(self) -> None:
-        """Raise `UsageError` if anything at all stands here."""
-        name = next(self.names(), None)
+        """Raise `UsageError` if anything stands here but an empty folder's marker."""
+        name = next((name for name in self.names() if name and not name.endswith("/") and name != _PROBE), None)
         if name is not None:
             raise UsageError(
                 f"{self.url} already holds {name}: one destination holds one run; "
                 "give another destination, or --overwrite to begin anew"
             )
 
+    def refuse_if_foreign(self) -> None:
+        """Raise `UsageError` if something that no run wrote stands among the plan or the outcomes."""
+        inside = (name for name in self.names() if name.startswith(_OWN_FOLDERS) and not name.endswith("/"))
+        foreign = next((name for name in inside if not _OWN.fullmatch(name)), None)
+        if foreign is not None:
+            raise UsageError(
+                f"{self.url} holds {foreign}, which no run wrote: move it away, or give another destination"
+            )
+
     def clear(self) -> None:
         """Delete what a run leaves here, and nothing else; what says that a run is complete goes first."""
-        self._storage.delete(join(self.url, name) for name in _OWN_FILES)
-        own = [name for name in self.names() if name.partition("/")[0] in _OWN_FOLDERS]
-        self._storage.delete(join(self.url, name) for name in own)
+        self._storage.delete([join(self.url, SUCCESS)])
+        self._storage.delete([join(self.url, name) for name in self.names() if _OWN.fullmatch(name)])
 
     @property
     def _storage(self) -> Storage:

@@ -9,7 +9,7 @@ from pipeline.destination import Destination
 from pipeline.errors import UsageError
 from pipeline.records import ImageRef, ModelSpec
 from pipeline.stages.listing import SUFFIXES, Selection, select
-from pipeline.storage import StorageOptions, open_storage, options_from_environment, read_whole, resolve_url
+from pipeline.storage import StorageOptions, open_storage, options_from_environment, read_whole, redact, resolve_url
 
 MODEL = "resnet50"
 
@@ -45,7 +45,9 @@ def check_ends(config: RunConfig) -> Ends:
     hurried = Ends(ends.selection, _hurried(ends.source_options), _hurried_destination(ends.destination))
     _check_apart(hurried)
     _check_source(hurried)
-    if not config.overwrite:
+    if config.overwrite:
+        hurried.destination.refuse_if_foreign()
+    else:
         hurried.destination.refuse_if_used()
     hurried.destination.probe()
     return ends
@@ -62,13 +64,21 @@ def check_model(config: RunConfig) -> ModelSpec:
         If they cannot be fetched.
     """
     # torch takes seconds to import: a command that is refused before should not wait for it.
-    from pipeline.stages.weights import check_fit, fetch_weights, load_state_dict, transform_of  # noqa: PLC0415
+    from pipeline.stages.weights import (  # noqa: PLC0415
+        check_fit,
+        fetch_weights,
+        load_state_dict,
+        torchvision_weights,
+        transform_of,
+    )
 
     options = options_from_environment()
-    data = fetch_weights(MODEL, config.weights, lambda url: read_whole(url, options))
-    check_fit(MODEL, config.weights, load_state_dict(data, config.weights))
+    # Absolute, since a worker has a folder of its own.
+    weights = config.weights if torchvision_weights(MODEL, config.weights) else resolve_url(config.weights)
+    data = fetch_weights(MODEL, weights, lambda url: read_whole(url, options))
+    check_fit(MODEL, redact(weights), load_state_dict(data, redact(weights)))
     sha256 = hashlib.sha256(data).hexdigest()
-    return ModelSpec(MODEL, config.weights, sha256, transform_of(MODEL, config.weights), config.precision)
+    return ModelSpec(MODEL, weights, sha256, transform_of(MODEL, weights), config.precision)
 
 
 def _ends(config: RunConfig) -> Ends:

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.config import RunConfig
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
 from pipeline.fingerprint import fingerprint, ingredients
 from pipeline.records import ModelSpec, Tally
+from pipeline.storage import redact
 
 _PACKAGES = (
     "dask-image-inference",
@@ -32,7 +32,7 @@ def begin(run_id: str, config: RunConfig, spec: ModelSpec, started_at: str) -> d
     return {
         "run_id": run_id,
         "started_at": started_at,
-        "config": {name: _redact(value) for name, value in asdict(config).items()},
+        "config": {name: redact(value) if isinstance(value, str) else value for name, value in asdict(config).items()},
         "fingerprint": fingerprint(spec),
         "fingerprint_of": ingredients(spec),
         "versions": versions(),
@@ -57,7 +57,8 @@ def conclude(totals: PlanTotals, tally: Tally, timings_s: Mapping[str, float]) -
             "top5": _share(Share(tally.n_correct_top5, tally.n_truth)),
             "breed": _share(Share(tally.n_correct_breed, tally.n_breed_truth)),
         },
-        "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
+        "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()}
+        | {"total": round(sum(timings_s.values()), 3)},
     }
 
 
@@ -68,11 +69,3 @@ def versions() -> dict[str, str]:
 
 def _share(share: Share) -> dict[str, Any]:
     return {"n": share.n, "n_hits": share.n_hits, "value": share.value, "interval_95": list(share.interval)}
-
-
-def _redact(value: object) -> object:
-    """Drop what a URL may carry in secret: user, password, query (presigned URLs have their signature there)."""
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    parts = urlsplit(value)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -15,23 +15,28 @@ from uuid import uuid4
 import click
 from distributed import Client
 
-from cluster.connect import ClusterOptions, connect, is_local
+from cluster.connect import ClusterOptions, connect, is_local, local_kind
 from pipeline import provenance
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import Console, Heading, print_summary, printable
-from pipeline.destination import RUN_JSON, SUCCESS
+from pipeline.destination import RUN_JSON, SUCCESS, Destination
+from pipeline.engine import tasks
 from pipeline.engine.drive import Driver, failure_sentence
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
-from pipeline.engine.worker import Job
+from pipeline.engine.plan import PlanTotals
+from pipeline.engine.worker import Job, prepared_workers
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
 from pipeline.records import ModelSpec, Tally
-from pipeline.storage import join, options_from_environment
+from pipeline.storage import join, options_from_environment, redact
 
 COMMAND = "python -m pipeline.run"
+
+_PRECISION_S = 60.0
+"""Seconds that a worker has for importing torch and looking at its device."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -44,6 +49,8 @@ def main(args: list[str] | None = None) -> int:
         return _fail(f"{error.format_message()} See {COMMAND} --help.", UsageError.exit_status)
     except UsageError as error:
         return _fail(str(error), UsageError.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("stopped at once", InterruptedRunError.exit_status)
 
 
 def _run_config(**options: Any) -> int:
@@ -69,8 +76,7 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    started = time.monotonic()
-    started_at = datetime.now(UTC)
+    started, started_at = time.monotonic(), datetime.now(UTC)
     ends, spec = check_ends(config), check_model(config)
     checked = time.monotonic()
     with ExitStack() as stack:
@@ -78,24 +84,20 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
         spec = replace(spec, precision=_resolve_precision(config, client))
         run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         record = provenance.begin(run_id, config, spec, started_at.isoformat(timespec="seconds"))
-        _take_destination(config, ends, record)
+        job = _job(run_id, ends, spec)
+        stack.enter_context(prepared_workers(client, job))
+        _take_destination(config, ends.destination, record)
         connected = time.monotonic()
 
         console = Console(Heading(run_id, client.dashboard_link, ends.destination.url, _model_line(spec)))
         stack.callback(console.close)
-        driver = Driver(
-            client, _job(run_id, ends, spec), _batching(config), config.max_failure_rate, console, stop.event
-        )
+        driver = Driver(client, job, _batching(config), config.max_failure_rate, console, stop.event)
         stop.is_graceful = True
         totals, tally = driver.run(ends.listed(), config.part_size)
         finished = time.monotonic()
+        timings_s = {"check": checked - started, "connect": connected - checked, "compute": finished - connected}
+        _conclude(ends.destination, record | provenance.conclude(totals, tally, timings_s), totals, tally)
 
-    timings_s = {"check": checked - started, "connect": connected - checked, "compute": finished - connected}
-    record |= provenance.conclude(totals, tally, timings_s | {"total": time.monotonic() - started})
-    if tally.n_images != totals.n_images:
-        raise AssertionError(f"{tally.n_images} outcomes for a plan of {totals.n_images} images")
-    ends.destination.write_json(RUN_JSON, record)
-    ends.destination.write(SUCCESS, b"")
     print_summary(tally, time.monotonic() - started, join(ends.destination.url, "outcomes"))
     if tally.n_failed > config.max_failure_rate * totals.n_images:
         raise FailureRateError(failure_sentence(tally.n_failed, totals.n_images, config.max_failure_rate))
@@ -116,23 +118,31 @@ def _resolve_precision(config: RunConfig, client: Client) -> str:
     """Return the precision as asked for; for ``auto`` the fastest that every worker has in hardware."""
     if config.precision != "auto":
         return config.precision
-    from pipeline.stages.model import fastest_precision  # noqa: PLC0415  imports torch; see pipeline.preflight
-
     if is_local(config.cluster):
-        return fastest_precision()
-    workers = list(client.nthreads())
-    futures = [client.submit(fastest_precision, workers=[worker], pure=False) for worker in workers]
+        from pipeline.stages.model import fastest_precision  # noqa: PLC0415  imports torch; see pipeline.preflight
+
+        return fastest_precision(has_gpu=local_kind(config.cluster) == "cuda")
+    futures = [client.submit(tasks.worker_precision, workers=[worker], pure=False) for worker in client.nthreads()]
     try:
-        found = set(client.gather(futures))
-    except ImportError as error:
-        raise ClusterError(f"a worker cannot import the pipeline ({error}); install it there too") from error
+        found = {future.result(timeout=_PRECISION_S) for future in futures}
+    except Exception as error:
+        message = f"a worker could not tell its precision ({error}); install the pipeline there and at the scheduler"
+        raise ClusterError(message) from error
     return "bf16" if found == {"bf16"} else "fp32"
 
 
-def _take_destination(config: RunConfig, ends: Ends, record: dict[str, Any]) -> None:
+def _take_destination(config: RunConfig, destination: Destination, record: dict[str, Any]) -> None:
     if config.overwrite:
-        ends.destination.clear()
-    ends.destination.write_json(RUN_JSON, record)
+        destination.clear()
+    destination.write_json(RUN_JSON, record)
+
+
+def _conclude(destination: Destination, record: dict[str, Any], totals: PlanTotals, tally: Tally) -> None:
+    """Mark the run as complete, once every image of the plan has its row."""
+    if tally.n_images != totals.n_images:
+        raise AssertionError(f"{tally.n_images} outcomes for a plan of {totals.n_images} images")
+    destination.write_json(RUN_JSON, record)
+    destination.write(SUCCESS, b"")
 
 
 def _job(run_id: str, ends: Ends, spec: ModelSpec) -> Job:
@@ -151,7 +161,7 @@ def _batching(config: RunConfig) -> Batching:
 
 
 def _model_line(spec: ModelSpec) -> str:
-    return f"{spec.name} {spec.weights} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
+    return f"{spec.name} {redact(spec.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
 
 
 def _explain(config: RunConfig, error: BaseException, message: str, status: int) -> int:
@@ -185,7 +195,7 @@ come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION
 works as DASK_PIPELINE__OPTION and under 'pipeline:' in Dask's YAML.
 
 Exit status: 0 every image has its row; 1 internal error; 2 bad usage; 3 more failures than --max-failure-rate; 4
-storage or credentials; 5 cluster lost or stalled; 130 stopped by Ctrl-C or SIGTERM.
+storage or credentials; 5 cluster lost; 130 stopped by Ctrl-C or SIGTERM.
 """
 
 

@@ -23,5 +23,13 @@ def load_brightest():
     return brightest
 
 
+LOADS: list[int] = []
+
+
+def load_counted():
+    LOADS.append(1)
+    return brightest
+
+
 def load_never():
     raise RuntimeError("this model cannot be loaded")

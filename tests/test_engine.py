@@ -15,12 +15,12 @@ from PIL import Image
 from pipeline.destination import Destination
 from pipeline.engine.drive import Driver
 from pipeline.engine.graph import Batching, part_graph
-from pipeline.engine.worker import Job, PipelinePlugin
+from pipeline.engine.worker import Job, PipelinePlugin, prepared_workers
 from pipeline.errors import FailureRateError, InterruptedRunError, StorageError
 from pipeline.records import ImageRef, Part, Transform
 from pipeline.stages.listing import Selection, select
 from pipeline.storage import open_storage, options_from_environment, resolve_url
-from tests.stand_ins import load_brightest, load_never
+from tests.stand_ins import LOADS, load_brightest, load_counted, load_never
 
 TRANSFORM = Transform(resize_size=10, crop_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
 
@@ -64,7 +64,8 @@ def refs_of(source):
 def drive(client, job, refs, *, part_size=20, batching=Batching(batch_size=8), max_failure_rate=0.05, stop=None):  # noqa: B008
     watcher = Watcher()
     driver = Driver(client, job, batching, max_failure_rate, watcher, stop or threading.Event())
-    return (*driver.run(refs, part_size), watcher)
+    with prepared_workers(client, job):
+        return (*driver.run(refs, part_size), watcher)
 
 
 def rows_of(job):
@@ -114,7 +115,8 @@ def test_work_begins_before_the_listing_has_ended(client, job, source):
 
     driver = Driver(client, job, Batching(batch_size=8), 0.05, Impatient(), threading.Event())
 
-    totals, tally = driver.run(slow_listing(), 20)
+    with prepared_workers(client, job):
+        totals, tally = driver.run(slow_listing(), 20)
 
     assert totals.n_images == tally.n_images == 50
 
@@ -191,7 +193,8 @@ def test_the_window_bounds_what_the_scheduler_knows(client, job, source):
 
     driver = Driver(client, job, Batching(batch_size=1), 0.05, Counting(), threading.Event())
 
-    driver.run(refs_of(source), 2)
+    with prepared_workers(client, job):
+        driver.run(refs_of(source), 2)
 
     # 4 slots allow 8 batches ahead in parts of 2, each of 7 tasks; some of those done are still being forgotten.
     assert 0 < most <= 8 * 7 < 25 * 7
@@ -221,7 +224,15 @@ def test_a_stop_finishes_what_is_in_flight_and_commits_it(client, job, source):
     assert not any(client.run(plugin_names).values())
 
 
-def test_the_model_is_loaded_once_per_worker_and_never_shared_between_runs(client, job, source):
+def test_the_model_is_loaded_once_per_worker(client, job, source):
+    LOADS.clear()
+
+    drive(client, replace(job, load_model=load_counted), refs_of(source), part_size=8)
+
+    assert len(LOADS) == len(client.nthreads()) == 2
+
+
+def test_a_run_never_takes_the_model_of_another(client, job, source):
     first = replace(job, fingerprint="a" * 64)
     second = replace(job, fingerprint="b" * 64, load_model=load_never)
 

@@ -7,6 +7,7 @@ on loopback, runs the very command that a user types, and leaves the outcomes in
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -18,7 +19,8 @@ from pipeline.demo.home import made_images, made_weights, objects_below
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket, s3_server
 from pipeline.storage import join, open_storage, options_from_environment, read_whole
 
-BUCKET = "stanford-dogs-drawn"
+PREFIX = "stanford-dogs-drawn"
+"""Below which everything stands in the bucket: it may be one that holds other things."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -33,12 +35,13 @@ def main(folder: str, bucket: str | None, weights: str | None, options: tuple[st
     images = made_images(home, _say)
     with ExitStack() as stack:
         if bucket is None:
-            bucket = BUCKET
+            bucket = "demo"
             os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": stack.enter_context(s3_server())}
-        n_objects = fill_bucket(bucket, objects_below(images))
-        _say(f"{n_objects} objects in s3://{bucket}/Images: drawings, so what follows says nothing about dogs")
-        destination = f"s3://{bucket}/outcomes"
-        status = _run(f"s3://{bucket}/Images", destination, "--weights", weights, "--overwrite", *options)
+            os.environ.pop("AWS_ENDPOINT_URL_S3", None)
+        n_objects = fill_bucket(bucket, ((f"{PREFIX}/{key}", data) for key, data in objects_below(images)))
+        source, destination = f"s3://{bucket}/{PREFIX}/Images", f"s3://{bucket}/{PREFIX}/outcomes"
+        _say(f"{n_objects} objects in {source}: drawings, so what follows says nothing about dogs")
+        status = _run(source, destination, "--weights", weights, *options)
         _fetch(destination, home / "outcomes")
     _say(f"the outcomes are in {home / 'outcomes'}; the accuracy above is that of drawings, not of dogs")
     sys.exit(status)
@@ -48,7 +51,9 @@ def _run(*args: str) -> int:
     command = ["python", "-m", "pipeline.run", *args]
     click.echo(f"\n$ {shlex.join(command)}", err=False)
     sys.stdout.flush()
-    return subprocess.run([sys.executable, *command[1:]], check=False).returncode
+    with subprocess.Popen([sys.executable, *command[1:]]) as process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's: it finishes what is in flight
+        return process.wait()
 
 
 def _fetch(destination: str, folder: Path) -> None:

@@ -31,7 +31,10 @@ def s3_server() -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "moto.server", "--host", LOOPBACK, "--port", str(port)]
     environment = os.environ | CREDENTIALS
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    # In a session of its own: Ctrl-C at a terminal is for its clients.
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
     try:
         _await_port(port, server)
         yield f"http://{LOOPBACK}:{port}"

@@ -12,7 +12,7 @@ from distributed import Client
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.plan import Planner, PlanTotals
 from pipeline.engine.window import TICK_S, Window
-from pipeline.engine.worker import Job, PipelinePlugin
+from pipeline.engine.worker import Job
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError
 from pipeline.records import ImageRef, Tally
 
@@ -47,7 +47,7 @@ class Driver:
     Parameters
     ----------
     client
-        Of a cluster with at least one worker.
+        Of a cluster whose workers are prepared for the job.
     job
         What the tasks need to know.
     batching
@@ -85,16 +85,12 @@ class Driver:
         PipelineError
             Whatever ended the run early. What was committed stays.
         """
-        plugin = PipelinePlugin(self._job)
-        self._client.register_plugin(plugin)
         try:
             with Planner(refs, self._job.destination, part_size, self._window.wake) as planner:
                 self._work_off(planner)
             return planner.totals, self._tally
         finally:
             self._window.cancel()
-            if self._client.status == "running":
-                self._client.unregister_worker_plugin(plugin.name)
 
     def _work_off(self, planner: Planner) -> None:
         while not self._stop.is_set():

@@ -12,6 +12,7 @@ grouped ``preprocess`` tasks on the scheduler instead of filling the workers' me
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import toolz
 from dask import delayed
@@ -56,11 +57,16 @@ def part_graph(part: Part, job: Job, batching: Batching) -> PartGraph:
 
 
 def _batch_graph(refs: tuple[ImageRef, ...], suffix: str, job: Job, batching: Batching) -> Delayed:
-    preprocess, reformat, infer = delayed(tasks.preprocess), delayed(tasks.reformat), delayed(tasks.infer)
+    reformat, infer = delayed(tasks.reformat), delayed(tasks.infer)
     chunks = [
-        preprocess(chunk, job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
+        _preprocess(chunk)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
         for i, chunk in enumerate(toolz.partition_all(batching.images_per_task or len(refs), refs))
     ]
     batch = reformat(chunks, dask_key_name=f"reformat-{suffix}")
     batch_id = suffix.removeprefix(f"{job.run_id}-")
     return infer(batch, batch_id, job.plugin_name, dask_key_name=f"infer-{suffix}")
+
+
+def _preprocess(chunk: tuple[ImageRef, ...]) -> Delayed:
+    """Bind a chunk to its task before Dask sees it: as an argument, each field of each image would be searched."""
+    return delayed(partial(tasks.preprocess, chunk), name="preprocess", traverse=False)

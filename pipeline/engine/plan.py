@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Self
 
 import toolz
@@ -62,16 +63,16 @@ class Planner:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=1)  # a listing that hangs must not hold up the end; it is a daemon
 
     def next_part(self) -> Part | None:
         """Return the next part that the stored plan names, or None while there is none; raises the listing's error."""
+        if self._error is not None:
+            raise self._error
         part = next(self._parts, None)
         if part is None and not self._pages.empty():
             self._parts = read_parts(self._destination, self._pages.get())
             part = next(self._parts, None)
-        if part is None and self._error is not None:
-            raise self._error
         return part
 
     @property
@@ -82,10 +83,12 @@ class Planner:
     def _run(self) -> None:
         try:
             for page in self._paged():
-                self._write(page)
                 if self._stop.is_set():
                     return
+                self._write(page)
                 self._wake()
+            if self._stop.is_set():
+                return
             self._destination.write_json(
                 PLAN_CLOSED, {"n_images": self.totals.n_images, "n_parts": self.totals.n_parts}
             )
@@ -97,7 +100,8 @@ class Planner:
 
     def _paged(self) -> Iterator[list[Part]]:
         """Yield pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
-        chunks = toolz.partition_all(self._part_size, self._refs)
+        refs = takewhile(lambda _: not self._stop.is_set(), self._refs)
+        chunks = toolz.partition_all(self._part_size, refs)
         parts = (Part(index, tuple(refs)) for index, refs in enumerate(chunks))
         n_parts = 1
         while page := list(toolz.take(n_parts, parts)):

@@ -15,6 +15,9 @@ from pipeline.records import Tally
 TICK_S = 0.5
 """How often a waiting driver looks up: for a signal, a lost cluster, its progress display."""
 
+FETCH_S = 5.0
+"""Seconds in which a finished part's counts should arrive; a signal waits as long."""
+
 
 class Window:
     """The parts that a scheduler knows of.
@@ -75,9 +78,17 @@ class Window:
             return None
         if future.key in self._batches:
             self._on_batch(self._batches.pop(future.key))
-        if future.key not in self._parts:
+        return self._fetch(future) if future.key in self._parts else None
+
+    def _fetch(self, future: Future) -> Tally | None:
+        """Return a committed part's counts; None where its worker is gone with them, so that it is computed again."""
+        try:
+            tally: Tally = future.result(timeout=FETCH_S)
+        except TimeoutError:
+            self._events.put(future)
             return None
-        tally: Tally = future.result()
+        except (CancelledError, OSError) as error:
+            raise ClusterError("the scheduler was lost") from error
         del self._parts[future.key]
         return tally
 
@@ -99,6 +110,8 @@ def _cause(future: Future) -> Exception:
         return ClusterError(f"workers kept dying on {error.task}: see the logs of {error.last_worker}")
     if isinstance(error, PipelineError):
         return error
+    if isinstance(error, RuntimeError) and "deserialization of the task graph" in str(error):
+        return ClusterError("the scheduler cannot import the pipeline: install it there as on the workers")
     if error is None:
         return ClusterError("the scheduler was lost, or another client cancelled the run's tasks")
     return error  # type: ignore[no-any-return]

@@ -4,17 +4,25 @@ Importing this module also tells Dask the true size of the records that hold pix
 and no worker would ever be seen to fill up.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dask.sizeof import sizeof
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Client, Worker, WorkerPlugin, get_worker
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.inference import InferenceThread, usable_cores
+from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Predict, Sample, Transform
 from pipeline.storage import StorageOptions
+
+logger = logging.getLogger("pipeline")
+
+FORGET_S = 10.0
+"""Seconds that workers have for letting go of a run."""
 
 _REFERENCES_BYTES = 400
 """About what an image's address and version take."""
@@ -69,6 +77,38 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Job]) -> None:
         self.__init__(state["job"])  # type: ignore[misc]
+
+
+@contextmanager
+def prepared_workers(client: Client, job: Job) -> Iterator[None]:
+    """Prepare every worker of a cluster, those that join later too, and leave them as they were.
+
+    Raises
+    ------
+    ClusterError
+        If a worker cannot be prepared: as a rule it lacks this package.
+    """
+    plugin = PipelinePlugin(job)
+    try:
+        client.register_plugin(plugin)
+    except Exception as error:
+        _forget(client, plugin.name)
+        raise ClusterError(f"a worker cannot be prepared ({error}): install the pipeline there as here") from error
+    try:
+        yield
+    finally:
+        _forget(client, plugin.name)
+
+
+def _forget(client: Client, plugin_name: str) -> None:
+    """Take the plugin away; a cluster that cannot any more must not decide how a run ends."""
+    if client.status != "running":
+        return
+    try:
+        # The public method waits without limit for a worker that hangs.
+        client.sync(client._unregister_worker_plugin, name=plugin_name, callback_timeout=FORGET_S)  # noqa: SLF001
+    except Exception as error:  # noqa: BLE001  workers leave at any time
+        logger.warning("could not take %s away from every worker: %s", plugin_name, error)
 
 
 def current_plugin(plugin_name: str) -> PipelinePlugin:

@@ -13,7 +13,6 @@ from fsspec.utils import glob_translate
 
 from pipeline.errors import UsageError
 from pipeline.records import ImageRef
-from pipeline.stages.labels import wnid_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What an image's name ends in, in any case."""
@@ -60,14 +59,17 @@ class Selection:
 
 
 def select(pages: Iterable[Iterable[Listed]], selection: Selection) -> Iterator[ImageRef]:
-    """Yield the images of a listing in its order, lazily: the first page's before the second is asked for."""
+    """Yield the images of a listing in its order, lazily: the first page's before the second is asked for.
+
+    They come without a label: labels may change while the plan stands.
+    """
     admits = _admits(selection)
     images = (_ref(entry) for page in pages for entry in page if admits(entry.url))
     return islice(images, selection.limit)
 
 
 def _ref(entry: Listed) -> ImageRef:
-    return ImageRef(entry.url, entry.etag, entry.size_bytes, wnid_of(entry.url))
+    return ImageRef(entry.url, entry.etag, entry.size_bytes)
 
 
 class _admits:  # noqa: N801  a predicate: reads as the verb it is

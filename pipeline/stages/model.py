@@ -93,9 +93,9 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def fastest_precision() -> str:
-    """Return the fastest precision that this process's device computes in hardware: ``bf16`` or ``fp32``."""
-    if torch.cuda.is_available():
+def fastest_precision(*, has_gpu: bool) -> str:
+    """Return the fastest precision that this machine's GPU or CPU computes in hardware: ``bf16`` or ``fp32``."""
+    if has_gpu:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has = torch.cpu.get_capabilities()
     return "bf16" if has.get("amx_bf16") or has.get("avx512_bf16") else "fp32"

@@ -1,5 +1,6 @@
 """The model's answers held against the truth. Pure: records in, records out."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,6 +36,8 @@ def _answered(batch: ImageBatch, prediction: Prediction, row: int, batch_id: str
     truth = truth_index(ref.wnid)
     top5 = tuple(prediction.class_index[row].tolist())
     probabilities = tuple(prediction.probability[row].tolist())
+    if math.isnan(probabilities[0]):
+        return _failed(ImageFailure(ref, "infer", "the model's answer is not a number"), batch_id)
     breed_class_index = int(prediction.breed_class_index[row])
     return Outcome(
         **_identity(ref),

@@ -35,7 +35,7 @@ def fetch_weights(name: str, weights: str, read: Read, sha256: str | None = None
     known = torchvision_weights(name, weights)
     data = download(known.url) if known is not None else _read_cached(weights, read, sha256)
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
-        raise StorageError(f"the weights {weights} have changed: expected the SHA-256 {sha256}; start the run again")
+        raise StorageError(f"the weights have changed: expected the SHA-256 {sha256}; start the run again")
     return data
 
 
@@ -99,9 +99,9 @@ def download(url: str) -> bytes:
         If it cannot be had, or is not what its name says.
     """
     path = _cache() / Path(url).name
+    prefix = path.stem.rpartition("-")[2]
     with FileLock(f"{path}.lock"):
-        if not path.exists():
-            prefix = path.stem.rpartition("-")[2]
+        if not path.exists() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
             try:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
             except (OSError, RuntimeError) as error:

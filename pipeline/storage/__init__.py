@@ -1,7 +1,8 @@
 """Where bytes come from and go to: the one owner of fsspec."""
 
-from pipeline.storage.connect import join, open_storage, options_from_environment, read_whole, resolve_url
+from pipeline.storage.connect import open_storage, options_from_environment, read_whole, resolve_url
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storage, StorageOptions, StoredObject
+from pipeline.storage.urls import join, redact
 
 __all__ = [
     "CHANGED",
@@ -15,5 +16,6 @@ __all__ = [
     "open_storage",
     "options_from_environment",
     "read_whole",
+    "redact",
     "resolve_url",
 ]

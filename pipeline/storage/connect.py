@@ -11,6 +11,7 @@ from pipeline.errors import StorageError, UsageError
 from pipeline.storage.files import FileStorage
 from pipeline.storage.interface import GONE, ReadFault, Storage, StorageOptions
 from pipeline.storage.s3 import S3Storage
+from pipeline.storage.urls import redact
 
 _S3_PROTOCOLS = ("s3", "s3a")
 
@@ -45,7 +46,7 @@ def read_whole(url: str, options: StorageOptions) -> bytes:
     url = resolve_url(url)
     data = open_storage(url, options).read_many([(url, "")])[0]
     if isinstance(data, ReadFault):
-        raise StorageError(f"cannot read {url}: {'no such object' if data is GONE else data.reason}")
+        raise StorageError(f"cannot read {redact(url)}: {'no such object' if data is GONE else data.reason}")
     return data
 
 
@@ -72,15 +73,6 @@ def resolve_url(location: str) -> str:
         return "s3://" + location.partition("://")[2].rstrip("/")
     fs = _filesystem(protocol)
     return str(fs.unstrip_protocol(fs._strip_protocol(location))).rstrip("/")
-
-
-def join(folder: str, *names: str) -> str:
-    """Return the URL of something below a folder.
-
-    >>> join("s3://bucket/outcomes", "plan", "page-000000.parquet")
-    's3://bucket/outcomes/plan/page-000000.parquet'
-    """
-    return "/".join((folder.rstrip("/"), *names))
 
 
 def _connect(protocol: str, options: StorageOptions) -> Storage:

@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import StorageError
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, StoredObject
+from pipeline.storage.urls import redact
 
 _PAGE = 1000
 
@@ -29,8 +30,8 @@ class FileStorage:
         """Yield every object below a folder in sorted order; see `Storage.list_pages`."""
         try:
             found = self._fs.find(folder, detail=True)
-        except OSError as error:
-            raise StorageError(f"cannot list {folder}: {error}") from error
+        except Exception as error:
+            raise _storage_error("list", folder, error) from error
         objects = [self._stored(found[path]) for path in sorted(found)]
         yield from map(list, toolz.partition_all(_PAGE, objects))
 
@@ -44,8 +45,8 @@ class FileStorage:
         try:
             self._fs.makedirs(self._fs._parent(path), exist_ok=True)
             self._replace(path, data)
-        except OSError as error:
-            raise StorageError(f"cannot write {url}: {error}") from error
+        except Exception as error:
+            raise _storage_error("write", url, error) from error
 
     def delete(self, urls: Iterable[str]) -> None:
         """Delete objects; see `Storage.delete`."""
@@ -54,15 +55,18 @@ class FileStorage:
                 self._fs.rm_file(self._fs._strip_protocol(url))
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                raise StorageError(f"cannot delete {url}: {error}") from error
+            except Exception as error:
+                raise _storage_error("delete", url, error) from error
 
     def _replace(self, path: str, data: bytes) -> None:
-        """Write beside the target, then rename: on a POSIX disk a reader never sees half a file."""
+        """Write beside the target, then rename: on a POSIX disk a reader never sees half a file.
+
+        A process killed in between leaves a hidden file, which readers of Parquet folders pass over.
+        """
         if not isinstance(self._fs, LocalFileSystem):
             self._fs.pipe_file(path, data)
             return
-        half = Path(f"{path}.{uuid4().hex}.partial")
+        half = Path(path).with_name(f".{Path(path).name}.{uuid4().hex}.partial")
         try:
             half.write_bytes(data)
             half.replace(path)
@@ -78,13 +82,20 @@ class FileStorage:
             return GONE
         except PermissionError:
             return REFUSED
-        except OSError as error:
-            raise StorageError(f"cannot read {url}: {error}") from error
+        except Exception as error:
+            raise _storage_error("read", url, error) from error
         return data if etag in ("", now.etag) else CHANGED
 
     def _stored(self, info: dict[str, Any]) -> StoredObject:
         changed = next((info[key] for key in ("mtime", "LastModified", "created") if key in info), "")
         if isinstance(changed, datetime):  # fsspec's memory lists a number and informs with a datetime
             changed = changed.timestamp()
-        etag = str(info.get("ETag") or f"{info['size']}-{changed}").strip('"')
-        return StoredObject(self._fs.unstrip_protocol(info["name"]), etag, int(info["size"]))
+        size_bytes = -1 if info["size"] is None else int(info["size"])
+        etag = str(info.get("ETag") or f"{size_bytes}-{changed}").strip('"')
+        return StoredObject(self._fs.unstrip_protocol(info["name"]), etag, size_bytes)
+
+
+def _storage_error(verb: str, url: str, error: Exception) -> StorageError:
+    """Name a fault. Only an OSError's words are passed on: an HTTP client's may hold a signed URL."""
+    reason = str(error) if isinstance(error, OSError) and "://" not in str(error) else type(error).__name__
+    return StorageError(f"cannot {verb} {redact(url)}: {reason}")

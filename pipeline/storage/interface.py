@@ -29,7 +29,7 @@ class StorageOptions:
     """Seconds after which a request, with all its retries, is given up."""
 
     attempt_s: float = 20.0
-    """Seconds after which a single attempt is given up."""
+    """Seconds of silence after which a single attempt is given up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ s3fs and botocore both retry by default and multiply each other; here both make 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +23,10 @@ from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storag
 T = TypeVar("T")
 
 _CONCURRENCY = 32
+"""Requests at a time, of all threads of this process: as many as there are connections, so that none waits for one."""
+
+# A retry is routine: a line for each would bury what matters.
+logging.getLogger("stamina").setLevel(logging.ERROR)
 
 _SICK_ACCOUNT = {
     "InvalidAccessKeyId": "the access key is unknown there",
@@ -48,7 +53,7 @@ class S3Storage:
             client_kwargs={"region_name": options.region} if options.region else {},
             config_kwargs={
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
-                "max_pool_connections": 2 * _CONCURRENCY,
+                "max_pool_connections": _CONCURRENCY,
                 "connect_timeout": 5,
                 "read_timeout": options.attempt_s,
             },
@@ -56,6 +61,7 @@ class S3Storage:
             skip_instance_cache=True,
         )
         self._fs.retries = 1
+        self._slots = asyncio.Semaphore(_CONCURRENCY)
 
     def list_pages(self, folder: str) -> Iterator[list[StoredObject]]:
         """Yield every object below a folder in sorted order; see `Storage.list_pages`."""
@@ -106,10 +112,8 @@ class S3Storage:
         return data if etag in ("", response["ETag"].strip('"')) else CHANGED
 
     async def _gather(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-        slots = asyncio.Semaphore(_CONCURRENCY)
-
         async def in_slot(call: Callable[[], Awaitable[T]]) -> T:
-            async with slots:
+            async with self._slots:
                 return await call()
 
         return await asyncio.gather(*map(in_slot, calls))
@@ -123,7 +127,7 @@ class S3Storage:
         try:
             async for attempt in attempts:
                 with attempt:
-                    return await asyncio.wait_for(call(), self._options.attempt_s)
+                    return await asyncio.wait_for(call(), self._options.deadline_s)
         except (OSError, BotoCoreError, ClientError, AiohttpError) as error:
             raise StorageError(self._explain(url, verb, error)) from error
         raise AssertionError("stamina ends with a result or an exception")
