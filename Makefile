@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := demo,test,lint
 
-.PHONY: demo test lint pytest constraints clean
+.PHONY: demo test lint pytest constraints facts clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline.demo $(ARGS)
@@ -36,6 +36,10 @@ constraints:
 	{ echo '# Every version that the tests pass with. Written by: make constraints'; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude dask-image-inference; } > constraints.txt
 	rm -rf build/constraints
+
+# What torchvision knows of the models, for commands that should not have to import it.
+facts: $(VENV)/.installed
+	$(BIN)/python -m tests.torchvision_facts
 
 clean:
 	rm -rf $(VENV) demo build dist

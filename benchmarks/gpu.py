@@ -18,8 +18,8 @@ import torch
 from pipeline.demo.home import made_weights
 from pipeline.preflight import MODEL
 from pipeline.records import ModelSpec
-from pipeline.stages.model import Classifier
-from pipeline.stages.weights import load_state_dict, transform_of
+from pipeline.stages.architectures import transform_of
+from pipeline.stages.model import Classifier, load_state_dict
 
 BATCH_SIZE = 80
 N_WARM_UP = 5

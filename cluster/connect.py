@@ -56,7 +56,7 @@ def is_local(cluster: str) -> bool:
 
 
 def local_kind(cluster: str) -> str:
-    """Return which workers a local cluster has: ``cuda`` or ``cpu``."""
+    """Return which workers a local cluster has, ``cuda`` or ``cpu``; of others what was given."""
     return cluster if cluster != "auto" else "cuda" if count_gpus() else "cpu"
 
 

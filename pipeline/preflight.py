@@ -8,7 +8,10 @@ from pipeline.config import RunConfig
 from pipeline.destination import Destination
 from pipeline.errors import UsageError
 from pipeline.records import ImageRef, ModelSpec
+from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
 from pipeline.stages.listing import SUFFIXES, Selection, select
+from pipeline.stages.state_dict import read_shapes
+from pipeline.stages.weights import fetch_weights
 from pipeline.storage import StorageOptions, open_storage, options_from_environment, read_whole, redact, resolve_url
 
 MODEL = "resnet50"
@@ -63,22 +66,21 @@ def check_model(config: RunConfig) -> ModelSpec:
     StorageError
         If they cannot be fetched.
     """
-    # torch takes seconds to import: a command that is refused before should not wait for it.
-    from pipeline.stages.weights import (  # noqa: PLC0415
-        check_fit,
-        fetch_weights,
-        load_state_dict,
-        torchvision_weights,
-        transform_of,
-    )
-
     options = options_from_environment()
+    named = torchvision_weights(MODEL, config.weights)
     # Absolute, since a worker has a folder of its own.
-    weights = config.weights if torchvision_weights(MODEL, config.weights) else resolve_url(config.weights)
-    data = fetch_weights(MODEL, weights, lambda url: read_whole(url, options))
-    check_fit(MODEL, redact(weights), load_state_dict(data, redact(weights)))
+    weights = config.weights if named else resolve_url(config.weights)
+    data = fetch_weights(weights, named.url if named else None, lambda url: read_whole(url, options))
+    check_fit(MODEL, redact(weights), read_shapes(data, redact(weights)) or _shapes_by_torch(data, redact(weights)))
     sha256 = hashlib.sha256(data).hexdigest()
-    return ModelSpec(MODEL, weights, sha256, transform_of(MODEL, weights), config.precision)
+    return ModelSpec(MODEL, weights, sha256, transform_of(MODEL, config.weights), config.precision)
+
+
+def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes in a file of torch's older format."""
+    from pipeline.stages.model import load_state_dict  # noqa: PLC0415  seconds: only where there is no other way
+
+    return {name: tuple(tensor.shape) for name, tensor in load_state_dict(data, weights).items()}
 
 
 def _ends(config: RunConfig) -> Ends:

@@ -15,12 +15,11 @@ from uuid import uuid4
 import click
 from distributed import Client
 
-from cluster.connect import ClusterOptions, connect, is_local, local_kind
+from cluster.connect import ClusterOptions, connect, local_kind
 from pipeline import provenance
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import Console, Heading, print_summary, printable
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
-from pipeline.engine import tasks
 from pipeline.engine.drive import Driver, failure_sentence
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
@@ -31,6 +30,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
 from pipeline.records import ModelSpec, Tally
+from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.storage import join, options_from_environment, redact
 
 COMMAND = "python -m pipeline.run"
@@ -118,11 +118,9 @@ def _resolve_precision(config: RunConfig, client: Client) -> str:
     """Return the precision as asked for; for ``auto`` the fastest that every worker has in hardware."""
     if config.precision != "auto":
         return config.precision
-    if is_local(config.cluster):
-        from pipeline.stages.model import fastest_precision  # noqa: PLC0415  imports torch; see pipeline.preflight
-
-        return fastest_precision(has_gpu=local_kind(config.cluster) == "cuda")
-    futures = [client.submit(tasks.worker_precision, workers=[worker], pure=False) for worker in client.nthreads()]
+    if local_kind(config.cluster) == "cpu":
+        return fastest_cpu_precision()
+    futures = [client.submit(fastest_precision, workers=[worker], pure=False) for worker in client.nthreads()]
     try:
         found = {future.result(timeout=_PRECISION_S) for future in futures}
     except Exception as error:

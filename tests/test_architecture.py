@@ -68,6 +68,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.evaluation",
         "pipeline.fingerprint",
         "pipeline.records",
+        "pipeline.storage",
     ),
     "pipeline.preflight": (
         "pipeline.config",
@@ -104,8 +105,14 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "s3fs": ("pipeline.storage.s3",),
     "stamina": ("pipeline.storage.s3",),
     "toolz": ("pipeline.engine", "pipeline.storage"),
-    "torch": ("pipeline.stages.model", "pipeline.stages.weights", "pipeline.engine.inference", "pipeline.demo.weights"),
-    "torchvision": ("pipeline.stages.model", "pipeline.stages.weights", "pipeline.demo.weights"),
+    "torch": (
+        "pipeline.stages.model",
+        "pipeline.stages.precision",
+        "pipeline.stages.weights",
+        "pipeline.engine.inference",
+        "pipeline.demo.weights",
+    ),
+    "torchvision": ("pipeline.stages.model", "pipeline.demo.weights"),
     "tqdm": ("pipeline.console",),
 }
 """Which modules may import a library: its owner first."""
@@ -113,6 +120,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 ONLY_INSIDE_FUNCTIONS = {
     ("cluster.local", "dask_cuda"),  # imports CUDA's libraries
     ("cluster.local", "pynvml"),  # is there on Linux only
+    ("pipeline.stages.precision", "torch"),  # asked where the system does not tell
+    ("pipeline.stages.weights", "torch"),  # for a node's first download only
     ("pipeline.engine.inference", "torch"),  # takes seconds, which the inference thread has and a worker's loop has not
 }
 

@@ -45,11 +45,11 @@ def test_folder_markers_and_other_files_are_left_out(name: str):
     assert selected(["first.jpg", name, "last.jpg"], Selection(DOGS)) == ["first.jpg", "last.jpg"]
 
 
-def test_an_image_keeps_its_address_version_and_size_and_gets_its_truth():
+def test_an_image_keeps_its_address_version_and_size_and_has_no_label_yet():
     url = f"{DOGS}/n02085620-Chihuahua/n02085620_10074.jpg"
     known, unknown = select([[Entry(url, "abc", 63_000), Entry(f"{DOGS}/z.jpg", "def", 0)]], Selection(DOGS))
 
-    assert known == ImageRef(url, "abc", 63_000, "n02085620")
+    assert known == ImageRef(url, "abc", 63_000)
     assert unknown == ImageRef(f"{DOGS}/z.jpg", "def", 0, None)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import threading
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +22,19 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.records import ModelSpec, Transform
+from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
 from pipeline.stages.labels import breed_class_indices
 from pipeline.stages.model import (
     CPU_MICRO_BATCH,
     PRECISIONS,
     Classifier,
     best_device,
-    fastest_precision,
+    load_state_dict,
 )
-from pipeline.stages.weights import check_fit, fetch_weights, load_state_dict, torchvision_weights, transform_of
+from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
+from pipeline.stages.state_dict import read_shapes
+from pipeline.stages.weights import fetch_weights
+from tests.torchvision_facts import FILE, facts
 
 SIDE = 64
 """Pixels a side: ResNet50 takes any size, and a small one is quick."""
@@ -180,7 +186,17 @@ def test_the_device_and_the_precision_of_this_machine_are_ones_that_the_classifi
     assert fastest_precision() in PRECISIONS
 
 
+def test_the_system_and_torch_agree_on_what_the_cpu_has():
+    has = torch.cpu.get_capabilities()
+
+    assert (fastest_cpu_precision() == "bf16") == bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
 # Whether weights fit
+
+
+def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def without_counters(state: StateDict) -> StateDict:
@@ -189,14 +205,14 @@ def without_counters(state: StateDict) -> StateDict:
 
 
 def test_the_model_s_own_weights_fit(state: StateDict):
-    check_fit("resnet50", "saved.pth", state)
+    check_fit("resnet50", "saved.pth", shapes(state))
 
 
 def test_weights_without_batch_counters_fit_as_torch_itself_loads_them(state: StateDict):
     old = without_counters(state)
     resnet50().load_state_dict(old, strict=True)
 
-    check_fit("resnet50", "old.pth", old)
+    check_fit("resnet50", "old.pth", shapes(old))
 
 
 def test_weights_without_batch_counters_give_the_same_answers(
@@ -214,7 +230,7 @@ def test_a_head_of_ten_classes_is_refused_by_name_and_shape(state: StateDict):
     ten = state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}
 
     with pytest.raises(UsageError, match=r"--weights ten\.pth: 2 tensors do not fit resnet50: .*fc\.weight") as caught:
-        check_fit("resnet50", "ten.pth", ten)
+        check_fit("resnet50", "ten.pth", shapes(ten))
 
     assert "(10, 2048)" in str(caught.value)
     assert "(1000, 2048)" in str(caught.value)
@@ -224,7 +240,7 @@ def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state
     renamed = {f"module.{name}": value for name, value in state.items()}
 
     with pytest.raises(UsageError, match="587 tensors do not fit") as caught:
-        check_fit("resnet50", "parallel.pth", renamed)
+        check_fit("resnet50", "parallel.pth", shapes(renamed))
 
     assert str(caught.value).count("expected") == 3
     assert "\n" not in str(caught.value)
@@ -232,7 +248,7 @@ def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state
 
 def test_tensors_under_names_that_are_no_strings_do_not_fit(state: StateDict):
     with pytest.raises(UsageError, match="do not fit"):
-        check_fit("resnet50", "list.pth", {0: torch.zeros(1)})
+        check_fit("resnet50", "list.pth", shapes({0: torch.zeros(1)}))
 
 
 # Bytes that are no weights
@@ -254,12 +270,17 @@ def torch_saved(content: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("dump", [pickle.dumps, torch_saved])
-def test_a_pickle_that_holds_code_is_refused_and_does_not_run(tmp_path: Path, dump: Callable[[object], bytes]):
+READERS = pytest.mark.parametrize("read_header_or_all", [read_shapes, load_state_dict])
+
+
+@pytest.mark.parametrize(
+    ("dump", "read"), [(pickle.dumps, load_state_dict), (torch_saved, load_state_dict), (torch_saved, read_shapes)]
+)
+def test_a_pickle_that_holds_code_is_refused_and_does_not_run(tmp_path: Path, dump: Any, read: Any):
     fuse = tmp_path / "it ran"
 
     with pytest.raises(UsageError, match=r"--weights evil\.pth: not a state dict that torch can load safely"):
-        load_state_dict(dump({"fc.weight": Bomb(fuse)}), "evil.pth")
+        read(dump({"fc.weight": Bomb(fuse)}), "evil.pth")
 
     assert not fuse.exists()
 
@@ -269,9 +290,32 @@ def test_a_pickle_that_holds_code_is_refused_and_does_not_run(tmp_path: Path, du
     [[torch.zeros(1)], {"epoch": 3}, {"state_dict": {"fc.bias": torch.zeros(1)}}, torch.zeros(1), None],
     ids=["list", "number", "nested", "tensor", "none"],
 )
-def test_what_is_no_dict_of_tensors_is_refused(content: object):
+@READERS
+def test_what_is_no_dict_of_tensors_is_refused(content: object, read_header_or_all: Any):
     with pytest.raises(UsageError, match=r"--weights it\.pth: expected a state dict of tensors"):
-        load_state_dict(torch_saved(content), "it.pth")
+        read_header_or_all(torch_saved(content), "it.pth")
+
+
+def test_the_header_alone_tells_every_shape(saved: bytes, state: StateDict):
+    assert read_shapes(saved, "saved.pth") == shapes(state)
+
+
+def test_parameters_and_views_have_their_own_shape_in_the_header():
+    content = {"whole": nn.Parameter(torch.zeros(4, 6)), "view": torch.zeros(4, 6, dtype=torch.bfloat16)[1:3, ::2]}
+
+    assert read_shapes(torch_saved(content), "it.pth") == {"whole": (4, 6), "view": (2, 3)}
+
+
+def test_the_older_format_has_no_header_to_read(state: StateDict):
+    buffer = io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=False)
+
+    assert read_shapes(buffer.getvalue(), "old.pth") is None
+    assert shapes(load_state_dict(buffer.getvalue(), "old.pth")) == shapes(state)
+
+
+def test_what_we_know_of_a_model_is_what_torchvision_knows():
+    assert json.loads(FILE.read_text()) == json.loads(json.dumps(facts())), "write it anew: make facts"
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", bytes(2000), b"PK\x03\x04" + bytes(200)], ids=repr)
@@ -308,7 +352,9 @@ def test_a_state_dict_is_read_as_it_was_saved(saved: bytes, plain: nn.Module):
     ],
 )
 def test_torchvision_s_names_are_known_short_and_in_full(name: str, entry: ResNet50_Weights):
-    assert torchvision_weights("resnet50", name) is entry
+    known = torchvision_weights("resnet50", name)
+
+    assert (known.name, known.url) == (entry.name, entry.url)
 
 
 @pytest.mark.parametrize("weights", ["s3://bucket/w.pth", "weights/mine", "./w", "mine.pth", "C:\\mine"])
@@ -375,7 +421,7 @@ def test_weights_whose_hash_is_known_are_read_once_however_many_threads_ask():
 
     def fetch(_: int) -> bytes:
         start.wait()
-        return fetch_weights("resnet50", URL, read, SHA256)
+        return fetch_weights(URL, None, read, SHA256)
 
     with ThreadPoolExecutor(8) as pool:
         fetched = list(pool.map(fetch, range(8)))
@@ -385,37 +431,37 @@ def test_weights_whose_hash_is_known_are_read_once_however_many_threads_ask():
 
 
 def test_weights_that_were_fetched_before_are_not_read_again_where_their_hash_is_known():
-    fetch_weights("resnet50", URL, Reader(DATA))
+    fetch_weights(URL, None, Reader(DATA))
     read = Reader(DATA)
 
-    assert fetch_weights("resnet50", URL, read, SHA256) == DATA
-    assert fetch_weights("resnet50", "elsewhere/the-same.pth", read, SHA256) == DATA
+    assert fetch_weights(URL, None, read, SHA256) == DATA
+    assert fetch_weights("elsewhere/the-same.pth", None, read, SHA256) == DATA
     assert read.urls == []
 
 
 def test_weights_whose_hash_is_not_known_are_read_each_time_since_they_may_have_changed():
-    fetch_weights("resnet50", URL, Reader(DATA))
+    fetch_weights(URL, None, Reader(DATA))
 
-    assert fetch_weights("resnet50", URL, Reader(b"others")) == b"others"
+    assert fetch_weights(URL, None, Reader(b"others")) == b"others"
 
 
 def test_weights_with_another_hash_are_refused_and_stay_refused():
     for _ in range(2):
-        with pytest.raises(StorageError, match=f"{URL} have changed: expected the SHA-256 {SHA256}"):
-            fetch_weights("resnet50", URL, Reader(b"others"), SHA256)
+        with pytest.raises(StorageError, match=f"the weights have changed: expected the SHA-256 {SHA256}"):
+            fetch_weights(URL, None, Reader(b"others"), SHA256)
 
 
 def test_a_cached_file_that_was_spoiled_is_refused(cache: Path):
-    fetch_weights("resnet50", URL, Reader(DATA))
+    fetch_weights(URL, None, Reader(DATA))
     (kept,) = cache.glob("*.pth")
     kept.write_bytes(b"spoiled")
 
     with pytest.raises(StorageError, match=SHA256):
-        fetch_weights("resnet50", URL, Reader(DATA), SHA256)
+        fetch_weights(URL, None, Reader(DATA), SHA256)
 
 
 def test_the_cache_holds_whole_files_under_their_hash_and_nothing_half_written(cache: Path):
-    fetch_weights("resnet50", URL, Reader(DATA))
+    fetch_weights(URL, None, Reader(DATA))
 
     assert {path.name: path.read_bytes() for path in cache.iterdir() if path.suffix != ".lock"} == {
         f"{SHA256}.pth": DATA
@@ -427,25 +473,35 @@ def test_a_reader_s_error_is_the_caller_s_and_leaves_nothing_that_hinders_the_ne
         raise StorageError(f"cannot read {url}")
 
     with pytest.raises(StorageError, match="cannot read"):
-        fetch_weights("resnet50", URL, refuse, SHA256)
+        fetch_weights(URL, None, refuse, SHA256)
 
-    assert fetch_weights("resnet50", URL, Reader(DATA), SHA256) == DATA
+    assert fetch_weights(URL, None, Reader(DATA), SHA256) == DATA
 
 
 def test_torchvision_s_own_weights_come_from_torch_s_cache_without_any_reader(cache: Path):
+    url = f"http://127.0.0.1:9/resnet50-{SHA256[:8]}.pth"
     cache.mkdir(parents=True)
-    (cache / Path(ResNet50_Weights.IMAGENET1K_V2.url).name).write_bytes(DATA)
+    (cache / Path(url).name).write_bytes(DATA)
     read = Reader(b"")
 
-    assert fetch_weights("resnet50", "IMAGENET1K_V2", read) == DATA
-    assert fetch_weights("resnet50", "DEFAULT", read, SHA256) == DATA
+    assert fetch_weights("IMAGENET1K_V2", url, read) == DATA
+    assert fetch_weights("IMAGENET1K_V2", url, read, SHA256) == DATA
     assert read.urls == []
+
+
+def test_a_spoiled_file_in_torch_s_cache_is_not_taken(cache: Path):
+    url = f"http://127.0.0.1:9/resnet50-{SHA256[:8]}.pth"
+    cache.mkdir(parents=True)
+    (cache / Path(url).name).write_bytes(b"spoiled")
+
+    with pytest.raises(StorageError, match="cannot download"):
+        fetch_weights("IMAGENET1K_V2", url, Reader(b""))
 
 
 def test_a_cache_that_cannot_be_made_is_a_storage_error_that_names_it(tmp_path: Path, cache: Path):
     (tmp_path / "torch").write_text("a file where a folder should be")
 
     with pytest.raises(StorageError, match="TORCH_HOME") as caught:
-        fetch_weights("resnet50", URL, Reader(DATA), SHA256)
+        fetch_weights(URL, None, Reader(DATA), SHA256)
 
     assert str(cache) in str(caught.value)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.records import ImageBatch, ModelSpec, Predict, Prediction
+from pipeline.stages.architectures import torchvision_weights
+from pipeline.stages.weights import fetch_weights
 from pipeline.storage import StorageOptions, read_whole
 
 EMPTY = Prediction(
@@ -54,10 +56,11 @@ class InferenceThread:
 def load_classifier(spec: ModelSpec, options: StorageOptions) -> Predict:
     """Return the model that `spec` stands for on this process's device, its weights checked against their hash."""
     # torch takes seconds to import: paid here, on the inference thread, not by the worker's event loop.
-    from pipeline.stages.model import Classifier, best_device  # noqa: PLC0415
-    from pipeline.stages.weights import fetch_weights, load_state_dict  # noqa: PLC0415
+    from pipeline.stages.model import Classifier, best_device, load_state_dict  # noqa: PLC0415
 
-    data = fetch_weights(spec.name, spec.weights, lambda url: read_whole(url, options), spec.weights_sha256)
+    named = torchvision_weights(spec.name, spec.weights)
+    url = named.url if named else None
+    data = fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
     return Classifier(spec, load_state_dict(data, spec.weights), best_device())
 
 

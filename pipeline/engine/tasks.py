@@ -16,13 +16,6 @@ from pipeline.stages.score import score, tally
 from pipeline.storage import ReadFault, open_storage
 
 
-def worker_precision() -> str:
-    """Return the fastest precision that this worker's device has in hardware."""
-    from pipeline.stages.model import best_device, fastest_precision  # noqa: PLC0415  imports torch, in a task's thread
-
-    return fastest_precision(has_gpu=best_device() == "cuda")
-
-
 def preprocess(refs: Sequence[ImageRef], plugin_name: str) -> list[Sample | ImageFailure]:
     """Read a chunk of images concurrently, each at its listed version, and decode them."""
     job = current_plugin(plugin_name).job

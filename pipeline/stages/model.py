@@ -4,6 +4,8 @@ A `Classifier` belongs to one thread. Normalising, the model, softmax and the ch
 only the top fives come back.
 """
 
+import io
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torchvision.models import get_model
 
+from pipeline.errors import UsageError
 from pipeline.records import ModelSpec, Prediction, Transform
 from pipeline.stages.labels import breed_class_indices
 
@@ -18,6 +21,24 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 CPU_MICRO_BATCH = 16
 """Images per forward pass on a CPU: their activations stay in its cache."""
+
+
+def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict; with ``weights_only=True`` a pickle cannot run code.
+
+    Raises
+    ------
+    UsageError
+        If the bytes are no state dict, or hold anything but tensors.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        brief = " ".join(str(error).split())[:200]
+        raise UsageError(f"--weights {weights}: not a state dict that torch can load safely ({brief})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"--weights {weights}: expected a state dict of tensors (save model.state_dict())")
+    return state
 
 
 class Classifier:
@@ -91,14 +112,6 @@ def top5(logits: Tensor, breeds: Tensor) -> Prediction:
 def best_device() -> str:
     """Return the device that this process should infer on."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def fastest_precision(*, has_gpu: bool) -> str:
-    """Return the fastest precision that this machine's GPU or CPU computes in hardware: ``bf16`` or ``fp32``."""
-    if has_gpu:
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    has = torch.cpu.get_capabilities()
-    return "bf16" if has.get("amx_bf16") or has.get("avx512_bf16") else "fp32"
 
 
 def _prepare(name: str, state: dict[str, Tensor]) -> nn.Module:

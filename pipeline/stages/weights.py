@@ -1,93 +1,42 @@
-"""A model's weights: found by name or URL, fetched once per node, checked by hash. Effects: storage, a disk cache.
-
-Names are torchvision's and come with the transform they were trained for; anything else is the path or URL of a state
-dict, read with ``weights_only=True`` so that a pickle cannot run code.
-"""
+"""The bytes of a model's weights: fetched once per node, checked by hash. Effects: the network, a disk cache."""
 
 import hashlib
-import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-import torch
 from filelock import FileLock
-from torch import Tensor
-from torchvision.models import WeightsEnum, get_model, get_model_weights
 
-from pipeline.errors import StorageError, UsageError
-from pipeline.records import Transform
+from pipeline.errors import StorageError
 
 Read = Callable[[str], bytes]
 """Returns the bytes behind a path or URL, or raises `StorageError`."""
 
 
-def fetch_weights(name: str, weights: str, read: Read, sha256: str | None = None) -> bytes:
+def fetch_weights(weights: str, url: str | None, read: Read, sha256: str | None = None) -> bytes:
     """Return the bytes of a model's weights; where their hash is known they are fetched once per node.
+
+    Parameters
+    ----------
+    weights
+        The path or URL of a state dict, or a name of torchvision's.
+    url
+        Where torchvision has the file of that name; None for a path or URL of the user's own.
+    read
+        Reads the user's own.
+    sha256
+        What the bytes must hash to, in hexadecimal.
 
     Raises
     ------
-    UsageError
-        If neither torchvision nor a file is called so.
     StorageError
         If they cannot be fetched, or have another hash than `sha256`.
     """
-    known = torchvision_weights(name, weights)
-    data = download(known.url) if known is not None else _read_cached(weights, read, sha256)
+    data = download(url) if url is not None else _read_cached(weights, read, sha256)
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise StorageError(f"the weights have changed: expected the SHA-256 {sha256}; start the run again")
     return data
-
-
-def torchvision_weights(name: str, weights: str) -> WeightsEnum | None:
-    """Return torchvision's entry for a weights name (``IMAGENET1K_V2``, ``DEFAULT``), None for a path or URL."""
-    members, prefix = get_model_weights(name).__members__, f"{get_model_weights(name).__name__}."
-    entry = members.get(weights.removeprefix(prefix))
-    if entry is None and (weights.startswith(prefix) or not any(mark in weights for mark in "/.\\")):
-        names = ", ".join(members)
-        raise UsageError(f"--weights {weights}: expected one of {names}, or the path or URL of a state dict")
-    return entry
-
-
-def transform_of(name: str, weights: str) -> Transform:
-    """Return the transform that weights were trained for; a state dict has that of the model's newest weights."""
-    entry = torchvision_weights(name, weights) or get_model_weights(name).DEFAULT
-    preset = entry.transforms()
-    return Transform(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std))
-
-
-def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
-    """Return the tensors of a state dict.
-
-    Raises
-    ------
-    UsageError
-        If the bytes are no state dict, or hold anything but tensors.
-    """
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"--weights {weights}: not a state dict that torch can load safely ({_brief(error)})"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UsageError(f"--weights {weights}: expected a state dict of tensors (save model.state_dict())")
-    return state
-
-
-def check_fit(name: str, weights: str, state: dict[str, Tensor]) -> None:
-    """Raise `UsageError` naming the first tensors that the model does not have in this shape."""
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in get_model(name).state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in state.items()}
-    # Old files have no batch counters; torch does without them, and so does inference.
-    given = {key: shape for key, shape in expected.items() if key.endswith("num_batches_tracked")} | given
-    wrong = sorted((key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)), key=str)
-    if wrong:
-        first = "; ".join(
-            f"{key} is {given.get(key, 'missing')}, expected {expected.get(key, 'no such tensor')}" for key in wrong[:3]
-        )
-        raise UsageError(f"--weights {weights}: {len(wrong)} tensors do not fit {name}: {first}")
 
 
 def download(url: str) -> bytes:
@@ -102,6 +51,8 @@ def download(url: str) -> bytes:
     prefix = path.stem.rpartition("-")[2]
     with FileLock(f"{path}.lock"):
         if not path.exists() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
+            import torch  # noqa: PLC0415  seconds, for a node's first time only
+
             try:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
             except (OSError, RuntimeError) as error:
@@ -131,8 +82,9 @@ def _keep(data: bytes) -> None:
 
 
 def _cache() -> Path:
-    """Return torch's own cache of checkpoints; ``TORCH_HOME`` moves it."""
-    path = Path(torch.hub.get_dir()) / "checkpoints"
+    """Return torch's own cache of checkpoints, where ``torch.hub.get_dir`` says; ``TORCH_HOME`` moves it."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    path = Path(home, "hub", "checkpoints").expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
