@@ -31,5 +31,26 @@ def load_counted():
     return brightest
 
 
+N_THREADS: list[int] = []
+
+
+def load_and_count_threads():
+    import torch
+
+    N_THREADS.append(torch.get_num_threads())
+    return brightest
+
+
+def not_a_number(pixels: NDArray[np.uint8]) -> Prediction:
+    """Answer as a model whose arithmetic overflowed."""
+    answer = brightest(pixels)
+    answer.probability[:] = np.nan
+    return answer
+
+
+def load_not_a_number():
+    return not_a_number
+
+
 def load_never():
     raise RuntimeError("this model cannot be loaded")

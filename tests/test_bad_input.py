@@ -1,8 +1,11 @@
 """Whatever is wrong with the command is said in one line, with the right status, before any worker starts."""
 
 import http.server
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -253,6 +256,42 @@ def test_options_from_the_environment(monkeypatch, bucket, good_source, capsys):
         assert main([good_source, f"s3://{bucket}/out"]) == 2
 
     assert "--weights IMAGENET1K_V9" in capsys.readouterr().err
+
+
+def test_a_single_glob_from_the_environment(bucket, good_source, capsys):
+    import dask.config
+
+    with dask.config.set({"pipeline.include": "*.webp"}):
+        assert main([good_source, f"s3://{bucket}/out"]) == 2
+
+    assert "no image under" in capsys.readouterr().err
+
+
+def test_settings_that_are_none(capsys):
+    import dask.config
+
+    with dask.config.set({"pipeline": "yes"}):
+        assert main(["s3://b/Images", "s3://b/out"]) == 2
+
+    assert "sets pipeline to 'yes'" in capsys.readouterr().err
+
+
+def test_fewer_workers_than_are_waited_for(refused, good_source, bucket, weights):
+    options = ["--weights", weights, "--workers", 1, "--min-workers", 3]
+
+    assert refused(good_source, f"s3://{bucket}/out", *options)[0] == 2
+
+
+def test_the_real_command_says_one_line_too(good_source, bucket):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        environment = os.environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{unused.getsockname()[1]}"}
+        command = [sys.executable, "-m", "pipeline.run", good_source, f"s3://{bucket}/out"]
+
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+    assert done.returncode == 4
+    assert re.fullmatch(r"error: cannot list [^\n]+\n", done.stderr), done.stderr
 
 
 def test_a_misspelt_setting_is_not_silently_ignored(capsys):

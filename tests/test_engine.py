@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -13,14 +14,24 @@ import pytest
 from PIL import Image
 
 from pipeline.destination import Destination
+from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.drive import Driver
 from pipeline.engine.graph import Batching, part_graph
+from pipeline.engine.inference import usable_cores
 from pipeline.engine.worker import Job, PipelinePlugin, prepared_workers
-from pipeline.errors import FailureRateError, InterruptedRunError, StorageError
+from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, StorageError
 from pipeline.records import ImageRef, Part, Transform
 from pipeline.stages.listing import Selection, select
 from pipeline.storage import open_storage, options_from_environment, resolve_url
-from tests.stand_ins import LOADS, load_brightest, load_counted, load_never
+from tests.stand_ins import (
+    LOADS,
+    N_THREADS,
+    load_and_count_threads,
+    load_brightest,
+    load_counted,
+    load_never,
+    load_not_a_number,
+)
 
 TRANSFORM = Transform(resize_size=10, crop_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
 
@@ -272,6 +283,47 @@ def test_the_graph_carries_addresses_and_no_settings(job, source):
     assert job.destination.url not in repr(dict(graph.dask))
 
 
+def test_auto_precision_on_a_cluster_is_what_its_workers_have(client):
+    from pipeline.config import RunConfig
+    from pipeline.run import _resolve_precision
+    from pipeline.stages.precision import fastest_precision
+
+    config = RunConfig("s3://b/Images", "s3://b/out", cluster="tcp://elsewhere:8786")
+
+    assert _resolve_precision(config, client) == fastest_precision()
+
+
+def test_a_worker_that_cannot_be_prepared_leaves_no_plugin_behind(client, job):
+    before = client.run_on_scheduler(registered_plugins)
+
+    with pytest.raises(ClusterError, match="install the pipeline there"), prepared_workers(client, Unpreparable(job)):
+        pass
+
+    assert client.run_on_scheduler(registered_plugins) == before
+
+
+def test_an_answer_that_is_not_a_number_is_a_failure_and_not_a_class(client, job, source):
+    _, tally, _ = drive(client, replace(job, load_model=load_not_a_number), refs_of(source), max_failure_rate=1.0)
+
+    assert tally.failures == {("infer", "the model's answer is not a number"): 50}
+
+
+def test_the_model_has_the_worker_s_cores_whatever_the_nanny_set(client, job, source):
+    import torch
+
+    N_THREADS.clear()
+    former = torch.get_num_threads()
+
+    drive(client, replace(job, load_model=load_and_count_threads), refs_of(source))
+
+    assert set(N_THREADS) == {usable_cores(2)}
+    assert torch.get_num_threads() == former
+
+
+def test_the_allocator_takes_its_settings():
+    assert mend_allocator() == sys.platform.startswith("linux")
+
+
 def test_pixels_tell_dask_their_size():
     from dask.sizeof import sizeof
 
@@ -282,6 +334,16 @@ def test_pixels_tell_dask_their_size():
 
     assert sizeof(Sample(ref, pixels, 1, 1)) >= pixels.nbytes
     assert sizeof(ImageBatch((ref,), pixels[None], ((1, 1),))) >= pixels.nbytes
+
+
+class Unpreparable:
+    """A job that no worker can unpickle."""
+
+    def __init__(self, job):
+        self.plugin_name = job.plugin_name
+
+    def __reduce__(self):
+        return getattr, (object(), "nothing")
 
 
 def registered_plugins(dask_scheduler):

@@ -1,0 +1,46 @@
+"""What a person sees where there is no terminal: lines, never a bar."""
+
+from dataclasses import replace
+
+from pipeline.console import Console, Heading, print_summary, printable
+from pipeline.engine.plan import PlanTotals
+from pipeline.records import Tally
+
+HEADING = Heading("20261120T000000-abc123", "http://127.0.0.1:8787/status", "s3://b/out", "resnet50")
+
+
+def test_the_first_lines_come_once_and_tell_how_many_images_there_are(capsys):
+    console = Console(HEADING)
+
+    for _ in range(3):
+        console.planned(PlanTotals(n_images=1234), is_closed=True)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "images", "dashboard", "model", "destination"]
+    assert lines[1].split() == ["images", "1,234"]
+
+
+def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.console._PLAIN_INTERVAL_S", -1.0)
+    console = Console(HEADING)
+    console.planned(PlanTotals(n_images=160), is_closed=True)
+    console.committed(replace(Tally(), n_images=80, n_ok=78))
+
+    console.classified(80)
+    console.close()
+
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("classified 80 of 160 images, ")
+    assert "2 failed" in stderr
+    assert stderr.endswith(" s left\n")
+    assert "\r" not in stderr
+
+
+def test_a_run_without_any_truth_or_answer_has_words_for_it(capsys):
+    print_summary(Tally(n_images=3), 1.0, "s3://b/out/outcomes")
+
+    assert "top-1        unknown: no image with a known truth was classified" in capsys.readouterr().out
+
+
+def test_a_name_from_a_bucket_cannot_begin_a_line_or_move_the_cursor():
+    assert printable("a\nerror: b\x1b[2J\u202e") == "a\\nerror: b\\x1b[2J\\u202e"
