@@ -89,7 +89,7 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
         _take_destination(config, ends.destination, record)
         connected = time.monotonic()
 
-        console = Console(Heading(run_id, client.dashboard_link, ends.destination.url, _model_line(spec)))
+        console = Console(Heading(run_id, client.dashboard_link, ends.destination.url, _model_line(config, spec)))
         stack.callback(console.close)
         driver = Driver(client, job, _batching(config), config.max_failure_rate, console, stop.event)
         stop.is_graceful = True
@@ -158,8 +158,8 @@ def _batching(config: RunConfig) -> Batching:
     return Batching(config.batch_size, config.images_per_task)
 
 
-def _model_line(spec: ModelSpec) -> str:
-    return f"{spec.name} {redact(spec.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
+def _model_line(config: RunConfig, spec: ModelSpec) -> str:
+    return f"{spec.name} {redact(config.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
 
 
 def _explain(config: RunConfig, error: BaseException, message: str, status: int) -> int:
