@@ -8,6 +8,7 @@ from distributed import Client
 
 from cluster.local import count_gpus, local_cpu_cluster, local_cuda_cluster
 from cluster.remote import join_cluster
+from cluster.versions import refuse_other_versions
 
 FIRST_WORKERS_S = 60.0
 """Seconds that the first workers are waited for."""
@@ -39,7 +40,7 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     ValueError
         If the options cannot be used.
     ConnectionError
-        If no scheduler answers there.
+        If no scheduler answers there, or one with other versions than ours.
     TimeoutError
         If too few workers come.
     """
@@ -47,6 +48,8 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
         raise ValueError(f"--min-workers {options.min_workers}: only {options.workers} were asked for by --workers")
     with _open(options) as client:
         _await_workers(client, options.min_workers)
+        if not is_local(options.cluster):
+            refuse_other_versions(client)
         yield client
 
 

@@ -64,6 +64,10 @@ class RunConfig:
     )
     anon: bool = _option("Read SOURCE without credentials, as public buckets allow.", False, bool, is_flag=True)
     requester_pays: bool = _option("Agree to pay for reading SOURCE.", False, bool, is_flag=True)
+    retry_failed: bool = _option("Score again the images that failed before.", False, bool, is_flag=True)
+    stall_timeout: float = _option(
+        "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"
+    )
     overwrite: bool = _option("Begin anew on a DESTINATION that holds another run.", False, bool, is_flag=True)
     debug: bool = _option("Show tracebacks and more logs.", False, bool, is_flag=True)
 

@@ -37,7 +37,7 @@ class Console:
         self._started = self._told = time.monotonic()
         self._is_headed = False
         self._n_images: int | None = None
-        self._n_classified = self._n_failed = 0
+        self._n_classified = self._n_failed = self._n_found = 0
         self._bar: tqdm[NoReturn] | None = None
 
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
@@ -48,9 +48,17 @@ class Console:
             _print_heading(self._heading, n_images)
             self._is_headed = True
             if sys.stderr.isatty():
-                self._bar = tqdm(unit=" images", desc="classified", initial=self._n_classified, dynamic_ncols=True)
+                n_done = self._n_found + self._n_classified
+                self._bar = tqdm(unit=" images", desc="classified", initial=n_done, dynamic_ncols=True)
         if self._bar is not None:
             self._bar.total = self._n_images
+
+    def found(self, n_images: int) -> None:
+        """Count images that have their row already as done, without any merit."""
+        self._n_found += n_images
+        if self._bar is not None:
+            self._bar.initial += n_images
+            self._bar.n += n_images
 
     def classified(self, n_images: int) -> None:
         """Move the bar, or say how far it is."""
@@ -77,20 +85,26 @@ class Console:
         so_far = f"{rate:.1f} images/s, {self._n_failed:,} failed"
         if self._n_images is None:
             return f"classified {self._n_classified:,} images, {so_far}"
-        left_s = (self._n_images - self._n_classified) / rate
-        return f"classified {self._n_classified:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
+        n_done = self._n_found + self._n_classified
+        left_s = (self._n_images - n_done) / rate
+        return f"classified {n_done:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
 
 
-def print_summary(tally: Tally, wall_s: float, outcomes: str) -> None:
+def print_summary(tally: Tally, n_scored: int, wall_s: float, outcomes: str) -> None:
     """Show the last lines: counts, accuracy with its interval, failures by reason, time."""
     _line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
     _line("top-1", Share(tally.n_correct, tally.n_truth))
     _line("top-5", Share(tally.n_correct_top5, tally.n_truth))
     _line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
+    print_failures(tally)
+    _line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
+    _line("outcomes", outcomes)
+
+
+def print_failures(tally: Tally) -> None:
+    """Show how many images failed for which reason."""
     for (stage, reason), count in tally.failures.most_common():
         _line("failed", f"{count:,} in {stage}: {reason}")
-    _line("took", f"{wall_s:.1f} s, {tally.n_images / wall_s:.1f} images/s, start-up included")
-    _line("outcomes", outcomes)
 
 
 def printable(text: str) -> str:

@@ -11,16 +11,18 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import UsageError
-from pipeline.storage import Storage, StorageOptions, join, open_storage, read_whole
+from pipeline.errors import StorageError, UsageError
+from pipeline.storage import GONE, ReadFault, Storage, StorageOptions, join, open_storage, read_whole
 
 RUN_JSON = "run.json"
 SUCCESS = "_SUCCESS"
 PLAN_CLOSED = "plan/_CLOSED"
+PLAN_FOLDER = "plan"
+OUTCOMES_FOLDER = "outcomes"
 
 _PROBE = "_probe"
 _OWN_FOLDERS = ("plan/", "outcomes/")
@@ -45,6 +47,22 @@ def plan_page_name(page: int) -> str:
     return f"plan/page-{page:06d}.parquet"
 
 
+def part_number(name: str) -> int | None:
+    """Return the number of a part by its name, None for anything else.
+
+    >>> part_number("outcomes/part-000003.parquet")
+    3
+    """
+    found = re.fullmatch(r"outcomes/part-(\d+)\.parquet", name)
+    return int(found[1]) if found else None
+
+
+def plan_page_number(name: str) -> int | None:
+    """Return the number of a page of the stored plan by its name, None for anything else."""
+    found = re.fullmatch(r"plan/page-(\d+)\.parquet", name)
+    return int(found[1]) if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A run's folder. Travels to the workers."""
@@ -53,27 +71,77 @@ class Destination:
 
     options: StorageOptions
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put one object whole, by its name below the folder."""
-        self._storage.write(join(self.url, name), data)
+    def write(self, name: str, data: bytes) -> str:
+        """Put one object whole, by its name below the folder, and return its etag."""
+        return self._storage.write(join(self.url, name), data)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Put one object where there is none; return whether just these bytes stand there now."""
+        return self._storage.write_new(join(self.url, name), data)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Put one JSON object, indented for people."""
-        self.write(name, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        self.write(name, _json(content))
+
+    def write_new_json(self, name: str, content: dict[str, Any]) -> bool:
+        """Put one JSON object where there is none; return whether it stands there now."""
+        return self.write_new(name, _json(content))
 
     def read(self, name: str) -> bytes:
         """Return one object's bytes; raises `StorageError` where there is none."""
         return read_whole(join(self.url, name), self.options)
 
+    def read_many(self, names: Sequence[str]) -> list[bytes]:
+        """Return the bytes of several objects, read at the same time; raises `StorageError` where there is none."""
+        return self._storage_read([join(self.url, name) for name in names])
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return one JSON object, None where there is none; raises `UsageError` where it is no JSON object."""
+        data = self._storage.read_many([(join(self.url, name), "")])[0]
+        if data is GONE:
+            return None
+        if isinstance(data, ReadFault):
+            raise StorageError(f"cannot read {join(self.url, name)}: {data.reason}")
+        try:
+            content = json.loads(data)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise UsageError(f"{join(self.url, name)} is no JSON object: give another destination, or --overwrite")
+        return content
+
+    def fingerprint(self) -> str | None:
+        """Return the fingerprint of the run that the destination holds, None where it holds none."""
+        record = self.read_json(RUN_JSON) or {}
+        return record.get("fingerprint")
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; those that are not there are no fault."""
+        self._storage.delete([join(self.url, name) for name in names])
+
     def names(self) -> Iterator[str]:
-        """Yield the names of all objects below the folder."""
+        """Yield the names of all objects below the folder, lazily."""
         for page in self._storage.list_pages(self.url):
             yield from (entry.url[len(self.url) + 1 :] for entry in page)
+
+    def etags(self, folder: str) -> dict[str, str]:
+        """Return the etag of every object in a folder of this one, by name."""
+        pages = self._storage.list_pages(join(self.url, folder))
+        return {entry.url[len(self.url) + 1 :]: entry.etag for page in pages for entry in page}
+
+    def is_marked(self) -> bool:
+        """Return whether the run is marked as complete."""
+        return self._storage.read_many([(join(self.url, SUCCESS), "")])[0] is not GONE
+
+    def unmark(self) -> None:
+        """Take away what says that the run and its plan are complete."""
+        self.delete([SUCCESS])
+        self.delete([PLAN_CLOSED])
 
     def probe(self) -> None:
         """Raise `StorageError` unless an object can be written here and deleted again."""
         self.write(_PROBE, b"")
-        self._storage.delete([join(self.url, _PROBE)])
+        self.delete([_PROBE])
 
     def refuse_if_used(self) -> None:
         """Raise `UsageError` if anything stands here but an empty folder's marker."""
@@ -95,9 +163,20 @@ class Destination:
 
     def clear(self) -> None:
         """Delete what a run leaves here, and nothing else; what says that a run is complete goes first."""
-        self._storage.delete([join(self.url, SUCCESS)])
-        self._storage.delete([join(self.url, name) for name in self.names() if _OWN.fullmatch(name)])
+        self.delete([SUCCESS])
+        self.delete([name for name in self.names() if _OWN.fullmatch(name)])
 
     @property
     def _storage(self) -> Storage:
         return open_storage(self.url, self.options)
+
+    def _storage_read(self, urls: Sequence[str]) -> list[bytes]:
+        bodies = self._storage.read_many([(url, "") for url in urls])
+        for url, body in zip(urls, bodies, strict=True):
+            if isinstance(body, ReadFault):
+                raise StorageError(f"cannot read {url}: {body.reason}")
+        return [body for body in bodies if isinstance(body, bytes)]
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"

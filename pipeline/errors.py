@@ -41,3 +41,32 @@ class InterruptedRunError(PipelineError):
     """Ctrl-C or SIGTERM stopped the run; what was committed is safe."""
 
     exit_status = 130
+
+
+class ModelLoadError(Exception):
+    """The run's model cannot be loaded by this process; by another it may."""
+
+
+class DeviceError(Exception):
+    """The device of this worker process is unusable until the process is replaced."""
+
+
+class WorkerUnfitError(Exception):
+    """A worker cannot infer. The driver takes it out of the run, and does its work elsewhere.
+
+    Parameters
+    ----------
+    worker
+        Its address.
+    reason
+        One line for people.
+    is_restartable
+        Whether a new process in its place may be fit.
+    """
+
+    def __init__(self, worker: str, reason: str, is_restartable: bool) -> None:
+        super().__init__(worker, reason, is_restartable)
+        self.worker, self.reason, self.is_restartable = worker, reason, is_restartable
+
+    def __str__(self) -> str:
+        return f"worker {self.worker}: {self.reason}"

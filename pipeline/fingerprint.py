@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.records import ModelSpec
@@ -26,3 +27,16 @@ def fingerprint(spec: ModelSpec) -> str:
     """Return the SHA-256 of the ingredients, in hexadecimal."""
     canonical = json.dumps(ingredients(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def differences(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
+    """Return, for people, what a stored run has that is not ours.
+
+    >>> differences({"precision": "bf16", "crop_size": 224}, {"precision": "fp32", "crop_size": 224})
+    ['precision fp32 (this command: bf16)']
+    """
+    return [
+        f"{name} {stored.get(name)} (this command: {value})"
+        for name, value in ours.items()
+        if stored.get(name) != value
+    ]

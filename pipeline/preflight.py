@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.config import RunConfig
-from pipeline.destination import Destination
+from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import UsageError
 from pipeline.records import ImageRef, ModelSpec
 from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
@@ -42,17 +42,13 @@ def check_ends(config: RunConfig) -> Ends:
     StorageError
         If either cannot be reached, or not with these rights.
     UsageError
-        If there is no image, or the destination is taken.
+        If there is no image, or the destination holds something else than a run.
     """
     ends = _ends(config)
     hurried = Ends(ends.selection, _hurried(ends.source_options), _hurried_destination(ends.destination))
     _check_apart(hurried)
     _check_source(hurried)
-    if config.overwrite:
-        hurried.destination.refuse_if_foreign()
-    else:
-        hurried.destination.refuse_if_used()
-    hurried.destination.probe()
+    _check_destination(hurried.destination, overwrite=config.overwrite)
     return ends
 
 
@@ -94,6 +90,14 @@ def _check_apart(ends: Ends) -> None:
     source, destination = ends.selection.folder, ends.destination.url
     if source == destination or source.startswith(f"{destination}/"):
         raise UsageError(f"DESTINATION {destination} holds SOURCE {source}: give the outcomes a folder of their own")
+
+
+def _check_destination(destination: Destination, *, overwrite: bool) -> None:
+    if overwrite or destination.read_json(RUN_JSON) is not None:
+        destination.refuse_if_foreign()
+    else:
+        destination.refuse_if_used()
+    destination.probe()
 
 
 def _check_source(ends: Ends) -> None:

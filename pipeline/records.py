@@ -171,6 +171,25 @@ class Part:
     refs: tuple[ImageRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PartWork:
+    """What is left to do for a part."""
+
+    index: int
+
+    refs: tuple[ImageRef, ...]
+    """The images to score."""
+
+    kept: bytes = b""
+    """The rows that are to stay, as a Parquet object; empty where the part was never written."""
+
+    is_suspect: bool = False
+    """Whether its images are decoded in a child process, since workers died with them."""
+
+    attempt: int = 0
+    """How often this part was given up and begun again."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts of outcomes. Tallies of parts add up to the run's."""
@@ -196,6 +215,30 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add another tally to this one."""
-        for name in ("n_images", "n_ok", "n_truth", "n_correct", "n_correct_top5", "n_breed_truth", "n_correct_breed"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self._change_by(other, 1)
         self.failures.update(other.failures)
+
+    def remove(self, other: "Tally") -> None:
+        """Take a tally that was added back out."""
+        self._change_by(other, -1)
+        self.failures -= other.failures
+
+    def _change_by(self, other: "Tally", sign: int) -> None:
+        for name in ("n_images", "n_ok", "n_truth", "n_correct", "n_correct_top5", "n_breed_truth", "n_correct_breed"):
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a worker tells of a part that it committed."""
+
+    part: int
+
+    etag: str
+    """The version of the stored object."""
+
+    tally: Tally
+    """Of all its rows, those included that were kept."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    """What this worker process asked of its stores since its last receipt, by kind."""

@@ -3,24 +3,24 @@
 import logging
 import shlex
 import sys
-import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import click
 from distributed import Client
 
 from cluster.connect import ClusterOptions, connect, local_kind
 from pipeline import provenance
+from pipeline.adoption import stored_run, take_destination
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import Console, Heading, print_summary, printable
+from pipeline.console import Console, Heading, print_failures, print_summary, printable
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
-from pipeline.engine.drive import Driver, failure_sentence
+from pipeline.engine.drive import Driver, Limits, failure_sentence
+from pipeline.engine.finished import finished_tally
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
 from pipeline.engine.plan import PlanTotals
@@ -29,9 +29,10 @@ from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError,
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
+from pipeline.provenance import Session, Stopwatch, new_run_id
 from pipeline.records import ModelSpec, Tally
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
-from pipeline.storage import join, options_from_environment, redact
+from pipeline.storage import join, options_from_environment, redact, requests_since_last
 
 COMMAND = "python -m pipeline.run"
 
@@ -76,32 +77,61 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    started, started_at = time.monotonic(), datetime.now(UTC)
+    stopwatch, run_id = Stopwatch(), new_run_id()
     ends, spec = check_ends(config), check_model(config)
-    checked = time.monotonic()
+    stored = stored_run(config, ends.destination, ends.selection.source, spec)
+    stopwatch.lap("check")
+    finished = _finished(config, ends, stored)
+    if finished is None:
+        n_scored, tally = _carry_out(config, ends, spec, run_id, stopwatch, stop)
+    else:
+        n_scored, tally = 0, finished
+        click.echo("every image has its row already: nothing to do")
+
+    print_summary(tally, n_scored, stopwatch.total_s, join(ends.destination.url, "outcomes"))
+    if tally.n_failed > config.max_failure_rate * tally.n_images:
+        raise FailureRateError(failure_sentence(tally.n_failed, tally.n_images, config.max_failure_rate))
+    return tally
+
+
+def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -> Tally | None:
+    """Return the counts of a run that has nothing left to do, without any worker."""
+    if stored is None or not ends.destination.is_marked():
+        return None
+    tally = finished_tally(ends.listed(), ends.destination, stored["fingerprint"])
+    return None if tally is None or (config.retry_failed and tally.n_failed) else tally
+
+
+def _carry_out(
+    config: RunConfig, ends: Ends, spec: ModelSpec, run_id: str, stopwatch: Stopwatch, stop: StopRequest
+) -> tuple[int, Tally]:
+    """Connect, compute what is missing, mark the run as complete; return the images scored and the run's counts."""
     with ExitStack() as stack:
         client = _connect(config, stack)
         spec = replace(spec, precision=_resolve_precision(config, client))
-        run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
-        record = provenance.begin(run_id, config, spec, started_at.isoformat(timespec="seconds"))
         job = _job(run_id, ends, spec)
         stack.enter_context(prepared_workers(client, job))
-        _take_destination(config, ends.destination, record)
-        connected = time.monotonic()
+        record = take_destination(config, ends.destination, ends.selection.source, spec, run_id)
+        stopwatch.lap("connect")
 
-        console = Console(Heading(run_id, client.dashboard_link, ends.destination.url, _model_line(config, spec)))
-        stack.callback(console.close)
-        driver = Driver(client, job, _batching(config), config.max_failure_rate, console, stop.event)
+        heading = Heading(record["run_id"], client.dashboard_link, ends.destination.url, _model_line(config, spec))
+        console = stack.enter_context(closing(Console(heading)))
+        limits = Limits(config.max_failure_rate, config.stall_timeout)
+        driver = Driver(client, job, _batching(config), limits, console, stop.event)
+
+        def conclude(totals: PlanTotals, tally: Tally) -> None:
+            stopwatch.lap("compute")
+            requests = driver.requests + requests_since_last()
+            session = Session(run_id, stopwatch.started_at, driver.n_scored, stopwatch.timings_s, requests)
+            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, session), totals, tally)
+
         stop.is_graceful = True
-        totals, tally = driver.run(ends.listed(), config.part_size)
-        finished = time.monotonic()
-        timings_s = {"check": checked - started, "connect": connected - checked, "compute": finished - connected}
-        _conclude(ends.destination, record | provenance.conclude(totals, tally, timings_s), totals, tally)
-
-    print_summary(tally, time.monotonic() - started, join(ends.destination.url, "outcomes"))
-    if tally.n_failed > config.max_failure_rate * totals.n_images:
-        raise FailureRateError(failure_sentence(tally.n_failed, totals.n_images, config.max_failure_rate))
-    return tally
+        try:
+            _, tally = driver.run(ends.listed, config.part_size, conclude, retry_failed=config.retry_failed)
+        except FailureRateError:
+            print_failures(driver.tally)
+            raise
+    return driver.n_scored, tally
 
 
 def _connect(config: RunConfig, stack: ExitStack) -> Client:
@@ -129,16 +159,12 @@ def _resolve_precision(config: RunConfig, client: Client) -> str:
     return "bf16" if found == {"bf16"} else "fp32"
 
 
-def _take_destination(config: RunConfig, destination: Destination, record: dict[str, Any]) -> None:
-    if config.overwrite:
-        destination.clear()
-    destination.write_json(RUN_JSON, record)
-
-
-def _conclude(destination: Destination, record: dict[str, Any], totals: PlanTotals, tally: Tally) -> None:
-    """Mark the run as complete, once every image of the plan has its row."""
+def _mark_complete(destination: Destination, record: dict[str, Any], totals: PlanTotals, tally: Tally) -> None:
+    """Mark the run as complete, once every image of the plan has its row; what is marked already stays as it is."""
     if tally.n_images != totals.n_images:
         raise AssertionError(f"{tally.n_images} outcomes for a plan of {totals.n_images} images")
+    if destination.is_marked():
+        return
     destination.write_json(RUN_JSON, record)
     destination.write(SUCCESS, b"")
 
@@ -167,7 +193,7 @@ def _explain(config: RunConfig, error: BaseException, message: str, status: int)
         traceback.print_exception(error)
     _fail(message, status)
     if isinstance(error, (ClusterError, InterruptedRunError, KeyboardInterrupt)):
-        click.echo(f"to begin anew: {_again(config)}", err=True)
+        click.echo(f"to resume: {_again()}", err=True)
     return status
 
 
@@ -176,9 +202,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _again(config: RunConfig) -> str:
-    overwrite = [] if config.overwrite else ["--overwrite"]
-    return printable(shlex.join([*COMMAND.split(), *sys.argv[1:], *overwrite]))
+def _again() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
+    return printable(shlex.join([*COMMAND.split(), *arguments]))
 
 
 def _log_to_stderr(debug: bool) -> None:

@@ -8,6 +8,7 @@ fixture            lives    what it is
 ``weights``        session  path of a ResNet50's state dict that knows the drawings, its probabilities spread
 ``drawings``       session  (key, bytes) of 102 objects as the demo draws them: 96 good ones, 6 unusable
 ``client``         session  client of a Dask cluster inside this process: 2 workers of 2 threads
+``own_client``     test     the same, for tests that do the cluster harm
 =================  =======  ==================================================================================
 """
 
@@ -68,6 +69,13 @@ def drawings() -> list[tuple[str, bytes]]:
 
 @pytest.fixture(scope="session")
 def client():
+    cluster = LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0")
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture
+def own_client():
     cluster = LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0")
     with cluster, Client(cluster, set_as_default=False) as client:
         yield client

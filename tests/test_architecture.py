@@ -20,6 +20,7 @@ COMMANDS = ("run", "plan", "verify", "report", "compare", "doctor", "attach")
 
 COMMAND_ROOMS = (
     "cluster",
+    "pipeline.adoption",
     "pipeline.config",
     "pipeline.console",
     "pipeline.destination",
@@ -61,6 +62,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # the front of the house
     "pipeline.config": ("pipeline.errors",),
     "pipeline.interrupt": (),
+    "pipeline.adoption": (
+        "pipeline.config",
+        "pipeline.destination",
+        "pipeline.errors",
+        "pipeline.fingerprint",
+        "pipeline.provenance",
+        "pipeline.records",
+        "pipeline.storage",
+    ),
     "pipeline.console": ("pipeline.engine.plan", "pipeline.evaluation", "pipeline.records"),
     "pipeline.provenance": (
         "pipeline.config",
@@ -83,9 +93,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """Which rooms a module may import from."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("pipeline.storage.s3",),
+    "aiohttp": ("pipeline.storage",),
     "boto3": ("pipeline.demo.s3",),
-    "botocore": ("pipeline.storage.s3", "pipeline.demo.s3"),
+    "botocore": ("pipeline.storage", "pipeline.demo.s3"),
     "click": (
         "pipeline.config",
         "pipeline.console",
@@ -100,10 +110,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "fsspec": ("pipeline.storage", "pipeline.stages.listing"),  # listing: glob_translate, a pure function on patterns
     "numpy": ("pipeline",),
     "PIL": ("pipeline.stages.decode", "pipeline.demo.images"),
-    "pyarrow": ("pipeline.stages.outcomes",),
+    "pyarrow": ("pipeline.stages.outcomes", "pipeline.evaluation"),  # evaluation: reads what outcomes wrote, on its own
     "pynvml": ("cluster.local",),
-    "s3fs": ("pipeline.storage.s3",),
-    "stamina": ("pipeline.storage.s3",),
+    "s3fs": ("pipeline.storage.s3_client",),
+    "stamina": ("pipeline.storage.retries",),
     "toolz": ("pipeline.engine", "pipeline.storage"),
     "torch": (
         "pipeline.stages.model",
@@ -128,7 +138,9 @@ ONLY_INSIDE_FUNCTIONS = {
 WITHOUT = {
     "pipeline.records": ("torch", "dask", "distributed", "fsspec", "PIL", "pyarrow"),
     "pipeline.run": ("torch", "torchvision"),  # a command that is refused should not have waited for them
+    "pipeline.verify": ("torch", "torchvision"),  # likewise
     "pipeline.engine.worker": ("torch", "torchvision"),  # it is unpickled on a worker's event loop
+    "pipeline.engine.isolation": ("torch", "torchvision", "dask", "distributed", "fsspec", "pyarrow"),  # for children
     "pipeline.console": ("torch", "torchvision"),
     "cluster.connect": ("torch", "dask_cuda", "pynvml"),
 }

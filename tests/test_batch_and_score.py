@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction, Sample, Tally
+from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction, Sample
 from pipeline.stages.batch import reformat
 from pipeline.stages.labels import breed_class_indices, breeds, categories
 from pipeline.stages.model import top5
-from pipeline.stages.score import score, tally
+from pipeline.stages.score import score
 
 A, B, C = (ImageRef(f"s3://bucket/{name}.jpg", name, 1) for name in "abc")
 
@@ -280,79 +280,3 @@ def test_outcomes_hold_plain_numbers_that_any_writer_takes():
     assert type(outcome.probability) is type(outcome.breed_probability) is float
     assert {type(value) for value in outcome.top5_index + outcome.top5_probability} == {int, float}
     assert type(outcome.correct) is type(outcome.correct_breed) is bool
-
-
-# tally
-
-
-def outcome_of(
-    status: str, correct: bool | None, correct_top5: bool, correct_breed: bool | None, reason: str
-) -> Outcome:
-    known = {"image": A.url, "etag": "", "size_bytes": 1, "wnid": None, "breed": None, "truth_index": None}
-    if status == "failed":
-        return Outcome(**known, status="failed", batch_id="b", stage=reason[0], reason=reason)
-    top5_if_known = None if correct is None else correct or correct_top5
-    return Outcome(
-        **known,
-        status="ok",
-        batch_id="b",
-        correct=correct,
-        correct_top5=top5_if_known,
-        correct_breed=None if correct is None else correct_breed,
-    )
-
-
-OUTCOMES = st.lists(
-    st.builds(
-        outcome_of,
-        st.sampled_from(["ok", "ok", "failed"]),
-        st.sampled_from([None, True, False]),
-        st.booleans(),
-        st.sampled_from([None, True, False]),
-        st.sampled_from(["truncated image", "empty file", "access denied"]),
-    ),
-    max_size=15,
-)
-
-
-@given(OUTCOMES, OUTCOMES)
-def test_the_tallies_of_parts_add_up_to_that_of_the_whole(first: list[Outcome], second: list[Outcome]):
-    total = tally(first)
-    total.add(tally(second))
-
-    assert total == tally(first + second)
-
-
-@given(OUTCOMES)
-def test_a_tally_counts_every_outcome_once_and_no_share_is_above_one(outcomes: list[Outcome]):
-    counts = tally(iter(outcomes))
-
-    assert counts.n_images == len(outcomes)
-    assert counts.n_ok == sum(outcome.status == "ok" for outcome in outcomes)
-    assert counts.n_ok + counts.failures.total() == counts.n_images
-    assert counts.n_failed == counts.failures.total()
-    assert counts.n_correct <= counts.n_correct_top5 <= counts.n_truth <= counts.n_ok
-    assert counts.n_correct_breed <= counts.n_breed_truth <= counts.n_truth
-
-
-def test_a_tally_tells_what_was_right_what_was_wrong_and_why_the_rest_failed():
-    right = outcome_of("ok", correct=True, correct_top5=True, correct_breed=True, reason="")
-    near = outcome_of("ok", correct=False, correct_top5=True, correct_breed=False, reason="")
-    no_breed = outcome_of("ok", correct=False, correct_top5=False, correct_breed=None, reason="")
-    unknown = outcome_of("ok", correct=None, correct_top5=False, correct_breed=None, reason="")
-    cut, empty = (outcome_of("failed", None, False, None, reason) for reason in ("truncated image", "empty file"))
-
-    assert tally([right, near, no_breed, unknown, cut, empty, cut]) == Tally(
-        n_images=7,
-        n_ok=4,
-        n_truth=3,
-        n_correct=1,
-        n_correct_top5=2,
-        n_breed_truth=2,
-        n_correct_breed=1,
-        failures={("t", "truncated image"): 2, ("e", "empty file"): 1},
-    )
-
-
-def test_nothing_counts_as_nothing():
-    assert tally([]) == Tally()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.models import ResNet50_Weights
 from torchvision.transforms import functional
 
@@ -286,13 +286,42 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def jpeg_that_claims(width: int, height: int) -> bytes:
-    jpeg = encoded(noise(32, 32))
-    size_at = jpeg.index(b"\xff\xc0") + 5
+def jpeg_that_claims(width: int, height: int, *, progressive: bool = False) -> bytes:
+    jpeg = encoded(noise(32, 32), progressive=progressive)
+    size_at = jpeg.index(b"\xff\xc2" if progressive else b"\xff\xc0") + 5
     return jpeg[:size_at] + struct.pack(">HH", height, width) + jpeg[size_at + 4 :]
 
 
 JPEG, PNG, WEBP = (encoded(noise(200, 150), file_format) for file_format in ("JPEG", "PNG", "WEBP"))
+
+
+def animated(file_format: str) -> bytes:
+    frames = [noise(32, 32, seed) for seed in (1, 2, 3)]
+    return encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return encoded(noise(40, 30), exif=exif)
+
+
+USABLE = {
+    "JPEG": JPEG,
+    "PNG, whatever its name": PNG,
+    "WebP": WEBP,
+    "CMYK": encoded(noise(40, 30).convert("CMYK")),
+    "greyscale": encoded(noise(40, 30).convert("L")),
+    "greyscale and transparency": encoded(noise(40, 30).convert("LA"), "PNG"),
+    "RGBA": encoded(noise(40, 30).convert("RGBA"), "PNG"),
+    "palette": encoded(noise(40, 30).convert("P"), "PNG"),
+    "black and white": encoded(noise(40, 30).convert("1"), "PNG"),
+    "16 bits": encoded(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)), "PNG"),
+    "1 x 1": encoded(Image.new("RGB", (1, 1))),
+    "animated WebP": animated("WEBP"),
+    "animated PNG": animated("PNG"),
+    **{f"EXIF {orientation}": turned(orientation) for orientation in range(1, 9)},
+}
 
 UNUSABLE = {
     "empty": (b"", "empty file"),
@@ -301,6 +330,7 @@ UNUSABLE = {
     "zeros": (bytes(1000), NO_IMAGE),
     "random bytes": (np.random.default_rng(0).bytes(5000), NO_IMAGE),
     "GIF": (encoded(noise(32, 32).convert("P"), "GIF"), NO_IMAGE),
+    "animated GIF": (animated("GIF"), NO_IMAGE),
     "BMP": (encoded(noise(32, 32), "BMP"), NO_IMAGE),
     "TIFF": (encoded(noise(32, 32), "TIFF"), NO_IMAGE),
     "JPEG cut in half": (JPEG[: len(JPEG) // 2], "truncated image"),
@@ -310,7 +340,53 @@ UNUSABLE = {
     "PNG without pixels": (PNG[:60], "truncated image"),
     "PNG of 20,000 x 20,000": (png_that_claims(20_000, 20_000), TOO_LARGE),
     "JPEG of 20,000 x 20,000": (jpeg_that_claims(20_000, 20_000), TOO_LARGE),
+    "JPEG of 10,000 x 10,000 without the bytes": (jpeg_that_claims(10_000, 10_000), "truncated image"),
+    "progressive one": (jpeg_that_claims(10_000, 10_000, progressive=True), "truncated image"),
+    "PNG of 10,000 x 10,000 without the bytes": (png_that_claims(10_000, 10_000), "truncated image"),
 }
+
+
+@pytest.mark.parametrize("data", USABLE.values(), ids=list(USABLE))
+def test_what_is_odd_but_an_image_has_pixels(data: bytes):
+    assert pixels_of(data, V2).shape == (3, 224, 224)
+
+
+EMPTIEST = {
+    "black and white PNG": (Image.new("1", (8000, 8000)), "PNG", {"optimize": True}),
+    "greyscale PNG": (Image.new("L", (4000, 4000)), "PNG", {"optimize": True}),
+    "palette PNG of 1 bit": (Image.new("P", (8000, 8000)), "PNG", {"bits": 1, "optimize": True}),
+    "PNG": (Image.new("RGB", (4000, 4000)), "PNG", {"optimize": True}),
+    "RGBA PNG": (Image.new("RGBA", (4000, 4000)), "PNG", {"optimize": True}),
+    "16 bit PNG": (Image.fromarray(np.zeros((4000, 4000), np.uint16)), "PNG", {"optimize": True}),
+    "greyscale JPEG": (Image.new("L", (8000, 8000)), "JPEG", {"optimize": True}),
+    "progressive JPEG": (Image.new("L", (8000, 8000)), "JPEG", {"progressive": True}),
+    "WebP": (Image.new("RGB", (4000, 4000)), "WEBP", {"lossless": True}),
+}
+"""As few bytes for their size as an encoder can make."""
+
+
+@pytest.mark.parametrize(("image", "file_format", "options"), EMPTIEST.values(), ids=list(EMPTIEST))
+def test_no_image_is_too_plain_to_be_believed_its_size(image: Image.Image, file_format: str, options: dict[str, Any]):
+    data = encoded(image, file_format, **options)
+
+    assert isinstance(decode(REF, data, V2), Sample), image.width * image.height / len(data)
+
+
+def test_having_no_memory_is_not_a_fault_of_the_image(monkeypatch: pytest.MonkeyPatch):
+    def load(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+
+    with pytest.raises(MemoryError):
+        decode(REF, JPEG, V2)
+
+
+@pytest.mark.parametrize("size", [(6000, 4000), (8160, 6120)], ids=str)
+def test_a_large_photograph_has_torchvision_s_pixels_to_the_bit(size: tuple[int, int]):
+    data = encoded(noise(*size))
+
+    assert (pixels_of(data, V2) == torchvision_pixels(data, V2)).all()
 
 
 @pytest.mark.parametrize(("data", "reason"), UNUSABLE.values(), ids=list(UNUSABLE))

@@ -6,88 +6,45 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import replace
-from uuid import uuid4
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
-from pipeline.engine.drive import Driver
+from pipeline.engine.drive import Limits
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.inference import usable_cores
-from pipeline.engine.worker import Job, PipelinePlugin, prepared_workers
+from pipeline.engine.worker import PipelinePlugin, prepared_workers
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, StorageError
-from pipeline.records import ImageRef, Part, Transform
-from pipeline.stages.listing import Selection, select
-from pipeline.storage import open_storage, options_from_environment, resolve_url
+from pipeline.records import ImageRef, PartWork
+from pipeline.storage import resolve_url
+from tests.driving import Watcher, draw_folder, drive, driver_of, listing_of, mark_complete, new_job, refs_of, rows_of
 from tests.stand_ins import (
     LOADS,
     N_THREADS,
     load_and_count_threads,
-    load_brightest,
     load_counted,
     load_never,
     load_not_a_number,
 )
 
-TRANSFORM = Transform(resize_size=10, crop_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
-
-
-class Watcher:
-    """Remembers what a driver tells of its progress."""
-
-    def __init__(self):
-        self.totals, self.is_closed, self.n_classified, self.tallies = None, False, 0, []
-
-    def planned(self, totals, *, is_closed):
-        self.totals, self.is_closed = totals, is_closed
-
-    def classified(self, n_images):
-        self.n_classified += n_images
-
-    def committed(self, tally):
-        self.tallies.append(replace(tally))
-
 
 @pytest.fixture
 def source(tmp_path):
-    folder = tmp_path / "images" / "n02085620-Chihuahua"
-    folder.mkdir(parents=True)
-    for i in range(50):
-        Image.new("RGB", (12, 10), (5 * i, 5 * i, 5 * i)).save(folder / f"n02085620_{i:03d}.png")
-    return resolve_url(str(tmp_path / "images"))
+    return draw_folder(tmp_path / "images", 50)
 
 
 @pytest.fixture
 def job(tmp_path):
-    options = options_from_environment()
-    destination = Destination(resolve_url(str(tmp_path / "out")), options)
-    return Job(f"20261120T000000-{uuid4().hex[:6]}", "f" * 64, destination, options, TRANSFORM, load_brightest)
-
-
-def refs_of(source):
-    return select(open_storage(source, options_from_environment()).list_pages(source), Selection(source))
-
-
-def drive(client, job, refs, *, part_size=20, batching=Batching(batch_size=8), max_failure_rate=0.05, stop=None):  # noqa: B008
-    watcher = Watcher()
-    driver = Driver(client, job, batching, max_failure_rate, watcher, stop or threading.Event())
-    with prepared_workers(client, job):
-        return (*driver.run(refs, part_size), watcher)
-
-
-def rows_of(job):
-    names = sorted(name for name in job.destination.names() if name.startswith("outcomes/"))
-    return [row for name in names for row in pq.read_table(io.BytesIO(job.destination.read(name))).to_pylist()]
+    return new_job(resolve_url(str(tmp_path / "out")))
 
 
 def test_every_image_has_one_row_with_its_own_answer(client, job, source):
-    totals, tally, _ = drive(client, job, refs_of(source))
+    totals, tally, _ = drive(client, job, listing_of(source))
 
-    rows = rows_of(job)
+    rows = rows_of(job.destination)
     assert Counter(row["image"] for row in rows) == Counter(ref.url for ref in refs_of(source))
     assert {row["image"]: row["class_index"] for row in rows} == {
         f"{source}/n02085620-Chihuahua/n02085620_{i:03d}.png": 5 * i for i in range(50)
@@ -96,7 +53,7 @@ def test_every_image_has_one_row_with_its_own_answer(client, job, source):
 
 
 def test_the_stored_plan_names_every_image_and_the_part_that_holds_its_row(client, job, source):
-    drive(client, job, refs_of(source))
+    drive(client, job, listing_of(source))
 
     planned = {}
     for name in sorted(name for name in job.destination.names() if name.startswith("plan/page")):
@@ -124,10 +81,10 @@ def test_work_begins_before_the_listing_has_ended(client, job, source):
         def committed(self, _):
             committed.set()
 
-    driver = Driver(client, job, Batching(batch_size=8), 0.05, Impatient(), threading.Event())
+    driver = driver_of(client, job, Impatient())
 
     with prepared_workers(client, job):
-        totals, tally = driver.run(slow_listing(), 20)
+        totals, tally = driver.run(slow_listing, 20, mark_complete(job.destination))
 
     assert totals.n_images == tally.n_images == 50
 
@@ -138,16 +95,16 @@ def test_an_error_of_the_listing_ends_the_run(client, job, source):
         raise StorageError("the bucket went away")
 
     with pytest.raises(StorageError, match="the bucket went away"):
-        drive(client, job, broken_listing())
+        drive(client, job, broken_listing)
 
 
 def test_an_unusable_image_costs_itself_alone(client, job, source, tmp_path):
     broken = tmp_path / "images" / "n02085620-Chihuahua" / "n02085620_007.png"
     broken.write_bytes(b"<html>")
 
-    _, tally, _ = drive(client, job, refs_of(source))
+    _, tally, _ = drive(client, job, listing_of(source))
 
-    failed = [row for row in rows_of(job) if row["status"] == "failed"]
+    failed = [row for row in rows_of(job.destination) if row["status"] == "failed"]
     assert [(row["image"][-7:], row["stage"], row["reason"]) for row in failed] == [
         ("007.png", "decode", "not a JPEG, PNG or WebP image")
     ]
@@ -160,9 +117,13 @@ def test_an_image_replaced_or_deleted_after_listing_is_never_scored(client, job,
     Image.new("RGB", (30, 30), (200, 200, 200)).save(folder / "n02085620_003.png")
     (folder / "n02085620_004.png").unlink()
 
-    drive(client, job, refs)
+    drive(client, job, lambda: refs)
 
-    failed = {row["image"][-7:]: (row["stage"], row["reason"]) for row in rows_of(job) if row["status"] == "failed"}
+    failed = {
+        row["image"][-7:]: (row["stage"], row["reason"])
+        for row in rows_of(job.destination)
+        if row["status"] == "failed"
+    }
     assert failed == {
         "003.png": ("read", "changed since it was listed"),
         "004.png": ("read", "gone since it was listed"),
@@ -173,7 +134,7 @@ def test_a_batch_without_any_usable_image_still_has_its_rows(client, job, source
     for path in (tmp_path / "images").rglob("*.png"):
         path.write_bytes(b"")
 
-    totals, tally, _ = drive(client, job, refs_of(source), max_failure_rate=1.0)
+    totals, tally, _ = drive(client, job, listing_of(source), limits=Limits(max_failure_rate=1.0))
 
     assert (totals.n_images, tally.n_images, tally.n_ok) == (50, 50, 0)
     assert tally.failures == {("decode", "empty file"): 50}
@@ -184,11 +145,11 @@ def test_a_hopeless_run_ends_as_soon_as_its_failures_exceed_the_share_of_the_clo
         path.write_bytes(b"")
 
     with pytest.raises(FailureRateError, match=r"(10|20) of 50 images failed"):
-        drive(client, job, refs_of(source), max_failure_rate=0.1, part_size=10)
+        drive(client, job, listing_of(source), limits=Limits(max_failure_rate=0.1), part_size=10)
 
 
 def test_progress_counts_every_image_once(client, job, source):
-    totals, _, watcher = drive(client, job, refs_of(source))
+    totals, _, watcher = drive(client, job, listing_of(source))
 
     assert (watcher.n_classified, watcher.totals, watcher.is_closed) == (50, totals, True)
     assert watcher.tallies[-1].n_images == 50
@@ -202,10 +163,10 @@ def test_the_window_bounds_what_the_scheduler_knows(client, job, source):
             nonlocal most
             most = max(most, client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
 
-    driver = Driver(client, job, Batching(batch_size=1), 0.05, Counting(), threading.Event())
+    driver = driver_of(client, job, Counting(), batching=Batching(batch_size=1))
 
     with prepared_workers(client, job):
-        driver.run(refs_of(source), 2)
+        driver.run(listing_of(source), 2, mark_complete(job.destination))
 
     # 4 slots allow 8 batches ahead in parts of 2, each of 7 tasks; some of those done are still being forgotten.
     assert 0 < most <= 8 * 7 < 25 * 7
@@ -214,7 +175,7 @@ def test_the_window_bounds_what_the_scheduler_knows(client, job, source):
 def test_nothing_is_left_on_the_cluster(client, job, source):
     before = client.run_on_scheduler(registered_plugins)
 
-    drive(client, job, refs_of(source))
+    drive(client, job, listing_of(source))
 
     assert client.run_on_scheduler(registered_plugins) == before
     assert not any(client.run(plugin_names).values())
@@ -229,35 +190,36 @@ def test_a_stop_finishes_what_is_in_flight_and_commits_it(client, job, source):
         yield from list(refs_of(source))[20:]
 
     with pytest.raises(InterruptedRunError):
-        drive(client, job, listing(), stop=stop)
+        drive(client, job, listing, stop=stop)
 
-    assert len(rows_of(job)) in (0, 20)
+    assert len(rows_of(job.destination)) in (0, 20)
     assert not any(client.run(plugin_names).values())
 
 
 def test_the_model_is_loaded_once_per_worker(client, job, source):
     LOADS.clear()
 
-    drive(client, replace(job, load_model=load_counted), refs_of(source), part_size=8)
+    drive(client, replace(job, load_model=load_counted), listing_of(source), part_size=8)
 
     assert len(LOADS) == len(client.nthreads()) == 2
 
 
-def test_a_run_never_takes_the_model_of_another(client, job, source):
+def test_a_run_never_takes_the_model_of_another_and_tells_why_it_has_none(own_client, job, source):
     first = replace(job, fingerprint="a" * 64)
     second = replace(job, fingerprint="b" * 64, load_model=load_never)
 
-    drive(client, first, refs_of(source))
+    drive(own_client, first, listing_of(source))
+    first.destination.clear()
 
-    with pytest.raises(RuntimeError, match="cannot be loaded"):
-        drive(client, second, refs_of(source))
+    with pytest.raises(ClusterError, match=r"no worker is left that can infer: .* cannot be loaded"):
+        drive(own_client, second, listing_of(source))
 
 
 def test_an_answer_belongs_to_its_run_even_when_two_runs_share_workers(client, job, source):
     plugin = PipelinePlugin(replace(job, fingerprint="c" * 64, load_model=load_never))
     client.register_plugin(plugin)
     try:
-        _, tally, _ = drive(client, job, refs_of(source))
+        _, tally, _ = drive(client, job, listing_of(source))
     finally:
         client.unregister_worker_plugin(plugin.name)
 
@@ -265,20 +227,20 @@ def test_an_answer_belongs_to_its_run_even_when_two_runs_share_workers(client, j
 
 
 def test_one_image_per_task_gives_the_tutorials_graph_and_the_same_rows(client, job, source):
-    part = Part(0, tuple(refs_of(source))[:20])
+    work = PartWork(0, tuple(refs_of(source))[:20])
 
-    graph = part_graph(part, job, Batching(batch_size=8, images_per_task=1)).commit
+    graph = part_graph(work, job, Batching(batch_size=8, images_per_task=1)).commit
 
     kinds = Counter(str(key).partition("-")[0] for key in dict(graph.dask))
     assert (kinds["preprocess"], kinds["reformat"], kinds["infer"], kinds["commit"]) == (20, 3, 3, 1)
-    drive(client, job, refs_of(source), batching=Batching(batch_size=8, images_per_task=1))
-    assert {row["class_index"] for row in rows_of(job)} == {5 * i for i in range(50)}
+    drive(client, job, listing_of(source), batching=Batching(batch_size=8, images_per_task=1))
+    assert {row["class_index"] for row in rows_of(job.destination)} == {5 * i for i in range(50)}
 
 
 def test_the_graph_carries_addresses_and_no_settings(job, source):
-    part = Part(0, tuple(refs_of(source)))
+    work = PartWork(0, tuple(refs_of(source)))
 
-    graph = part_graph(part, job, Batching(batch_size=8)).commit
+    graph = part_graph(work, job, Batching(batch_size=8)).commit
 
     assert job.destination.url not in repr(dict(graph.dask))
 
@@ -303,7 +265,9 @@ def test_a_worker_that_cannot_be_prepared_leaves_no_plugin_behind(client, job):
 
 
 def test_an_answer_that_is_not_a_number_is_a_failure_and_not_a_class(client, job, source):
-    _, tally, _ = drive(client, replace(job, load_model=load_not_a_number), refs_of(source), max_failure_rate=1.0)
+    _, tally, _ = drive(
+        client, replace(job, load_model=load_not_a_number), listing_of(source), limits=Limits(max_failure_rate=1.0)
+    )
 
     assert tally.failures == {("infer", "the model's answer is not a number"): 50}
 
@@ -314,7 +278,7 @@ def test_the_model_has_the_worker_s_cores_whatever_the_nanny_set(client, job, so
     N_THREADS.clear()
     former = torch.get_num_threads()
 
-    drive(client, replace(job, load_model=load_and_count_threads), refs_of(source))
+    drive(client, replace(job, load_model=load_and_count_threads), listing_of(source))
 
     assert set(N_THREADS) == {usable_cores(2)}
     assert torch.get_num_threads() == former

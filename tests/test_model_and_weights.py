@@ -1,10 +1,12 @@
 """The model: what torchvision's own ResNet50 answers, for every image of a batch; and only weights that are weights."""
 
+import copy
 import hashlib
 import io
 import json
 import os
 import pickle
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
-from pipeline.errors import StorageError, UsageError
+import pipeline.stages.model
+from pipeline.errors import DeviceError, StorageError, UsageError
 from pipeline.records import ModelSpec, Transform
 from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
 from pipeline.stages.labels import breed_class_indices
@@ -190,6 +193,185 @@ def test_the_system_and_torch_agree_on_what_the_cpu_has():
     has = torch.cpu.get_capabilities()
 
     assert (fastest_cpu_precision() == "bf16") == bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
+# A device that fails
+
+
+class Faulty(nn.Module):
+    """Stands in a classifier for a model on a device that fails: by what `fault` raises, given the images at once."""
+
+    def __init__(self, model: nn.Module, fault: Callable[[int], None]) -> None:
+        super().__init__()
+        self.model, self.fault = model, fault
+        self.sizes: list[int] = []
+        """Of the slices that came through, and of those that did not, negative."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(-len(images))
+        self.fault(len(images))
+        self.sizes[-1] = len(images)
+        return self.model(images)
+
+
+def above(n_images: int, error: Exception) -> Callable[[int], None]:
+    def fault(n: int) -> None:
+        if n > n_images:
+            raise error
+
+    return fault
+
+
+def faulty(
+    classify: Classifier, fault: Callable[[int], None], slice_size: int = 10**6, model: nn.Module | None = None
+) -> tuple[Classifier, Faulty]:
+    """Return a classifier as on a GPU, where a batch goes through whole, and the model that fails in it."""
+    classifier = copy.copy(classify)
+    classifier.slice_size = slice_size
+    classifier._model = Faulty(model or quick_model(), fault)
+    return classifier, classifier._model
+
+
+def quick_model() -> nn.Module:
+    """Return a model that tells images apart and costs nothing."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 1000))
+    return model.eval().requires_grad_(False)
+
+
+def never(n: int) -> None:
+    pass
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_a_batch_that_does_not_fit_goes_through_in_slices_with_the_same_answers(classify: Classifier, error: Exception):
+    batch, undisturbed = photos(50), faulty(classify, never)[0](photos(50))
+    classifier, model = faulty(classify, above(20, error))
+
+    answer = classifier(batch)
+
+    assert model.sizes == [-50, -25, 12, 12, 12, 12, 2]
+    assert answer.probability == pytest.approx(undisturbed.probability, abs=1e-5)
+    assert (answer.class_index[:, 0] == undisturbed.class_index[:, 0]).all()
+    assert answer.breed_probability == pytest.approx(undisturbed.breed_probability, abs=1e-5)
+    assert len(set(answer.probability[:, 0].tolist())) == 50
+
+
+def test_resnet50_s_answers_are_the_same_in_slices(classify: Classifier, pixels: NDArray[np.uint8]):
+    classifier, model = faulty(classify, above(12, OUT_OF_MEMORY[0]), model=classify._model)
+
+    answer = classifier(pixels)
+
+    assert model.sizes == [-20, 10, 10]
+    assert answer.probability == pytest.approx(classify(pixels).probability, abs=1e-4)
+
+
+def test_the_slice_that_fits_is_remembered(classify: Classifier):
+    classifier, model = faulty(classify, above(20, OUT_OF_MEMORY[0]))
+    classifier(photos(30))
+    model.sizes.clear()
+
+    classifier(photos(33))
+
+    assert classifier.slice_size == 15
+    assert model.sizes == [15, 15, 3]
+
+
+def test_memory_that_runs_out_midway_loses_no_row(classify: Classifier):
+    n_calls = []
+
+    def fault(n: int) -> None:
+        n_calls.append(n)
+        if len(n_calls) == 3:
+            raise OUT_OF_MEMORY[0]
+
+    classifier, model = faulty(classify, fault, slice_size=8)
+
+    answer = classifier(photos(30))
+
+    assert model.sizes == [8, 8, -8, 4, 4, 4, 2]
+    assert answer.probability == pytest.approx(faulty(classify, never)[0](photos(30)).probability, abs=1e-5)
+
+
+def test_memory_is_given_back_when_the_error_no_longer_holds_the_tensors(
+    classify: Classifier, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[Any] = []
+    classifier, _ = faulty(classify, above(20, OUT_OF_MEMORY[0]))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(sys.exc_info()[1]))
+
+    classifier(photos(30))
+
+    assert seen == [None]
+
+
+def test_one_image_that_does_not_fit_is_the_device_s_fault(classify: Classifier):
+    classifier, model = faulty(classify, above(0, OUT_OF_MEMORY[0]))
+
+    with pytest.raises(DeviceError, match="not even one image fits into the memory of cpu"):
+        classifier(photos(5))
+
+    assert model.sizes == [-5, -2, -1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"),
+        torch.AcceleratorError("of any other kind"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("The following operation failed:\nRuntimeError: CUDA error: unspecified launch failure"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+    ids=str,
+)
+def test_a_device_that_has_failed_for_good_is_said_in_one_line_and_not_tried_again(
+    classify: Classifier, error: Exception
+):
+    classifier, model = faulty(classify, above(0, error))
+
+    with pytest.raises(DeviceError, match=type(error).__name__) as caught:
+        classifier(photos(5))
+
+    assert model.sizes == [-5]
+    assert "\n" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301  our own, as on a cluster
+
+
+def test_a_fault_of_the_device_that_shows_only_when_the_answer_is_fetched_is_the_device_s_too(
+    classify: Classifier, monkeypatch: pytest.MonkeyPatch
+):
+    def fetch(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(pipeline.stages.model, "top5", fetch)
+
+    with pytest.raises(DeviceError, match="unspecified launch failure"):
+        faulty(classify, never)[0](photos(2))
+
+
+def test_an_error_of_our_own_is_not_the_device_s(classify: Classifier):
+    classifier, _ = faulty(classify, above(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        classifier(photos(5))
+
+
+def test_a_cpu_takes_as_many_at_a_time_as_its_cache_holds(state: StateDict):
+    fresh = Classifier(spec("fp32"), state, "cpu")
+    classifier, model = faulty(fresh, never, fresh.slice_size)
+
+    classifier(photos(N_IMAGES))
+
+    assert model.sizes == [CPU_MICRO_BATCH, 4]
 
 
 # Whether weights fit

@@ -21,6 +21,7 @@ from PIL import Image
 from torchvision.models import ResNet50_Weights, resnet50
 
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket
+from tests.by_hand import dask_by_hand
 
 TIMEOUT_S = 240
 
@@ -160,14 +161,33 @@ def test_no_secret_is_left_behind(finished):
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in stdout
 
 
-def test_a_used_destination_is_refused_and_overwritten_only_when_asked(finished, source, weights, s3):
+def test_a_destination_of_other_settings_is_refused_with_what_differs(finished, source, weights, s3):
     _, destination, table = finished
 
-    refused = run(source, destination, "--weights", str(weights))
+    refused = run(source, destination, "--weights", str(weights), "--precision", "bf16")
+    elsewhere = run("s3://drawn-dogs/Images/n02085620-Chihuahua", destination, "--weights", str(weights))
 
-    assert refused.returncode == 2
-    assert re.fullmatch(r"error: s3://drawn-dogs/fp32 already holds .*--overwrite to begin anew\n", refused.stderr)
+    assert (refused.returncode, elsewhere.returncode) == (2, 2)
+    assert re.fullmatch(
+        r"error: s3://drawn-dogs/fp32 holds run \S+, which has precision fp32 \(this command: bf16\): "
+        r"give another destination, or --overwrite to begin anew\n",
+        refused.stderr,
+    )
+    assert "which has source s3://drawn-dogs/Images (this command: s3://drawn-dogs/Images/n0" in elsewhere.stderr
     assert read_outcomes(s3, f"{destination}/outcomes").equals(table)
+
+
+def test_a_finished_run_needs_no_worker_to_find_that_nothing_is_to_do(finished, source, weights):
+    stdout, destination, _ = finished
+    before = read_json(f"{destination}/run.json")
+
+    again = run(source, destination, "--weights", str(weights), "--cluster", "127.0.0.1:1", "--max-failure-rate", "0.1")
+
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+    told = [line for line in stdout.splitlines() if line.startswith(("top-", "of breeds", "failed", "images  "))]
+    assert told[1:] == [line for line in again.stdout.splitlines() if line.startswith(("top-", "of breeds", "failed"))]
+    assert read_json(f"{destination}/run.json") == before
 
 
 def test_bf16_agrees_with_fp32(finished, source, weights, s3, plain_loop):
@@ -203,33 +223,8 @@ def test_more_failures_than_allowed_is_status_3_with_every_row_there(source, wei
 
 @pytest.fixture
 def scheduler_and_two_workers(tmp_path):
-    """A cluster started by hand, as its own processes."""
-    file = tmp_path / "scheduler.json"
-    dask = [sys.executable, "-m", "dask"]
-    loopback = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
-    commands = [[*dask, "scheduler", *loopback, "--port", "0", "--scheduler-file", str(file)]]
-    commands += 2 * [
-        [
-            *dask,
-            "worker",
-            "--scheduler-file",
-            str(file),
-            "--nthreads",
-            "2",
-            "--local-directory",
-            str(tmp_path),
-            *loopback,
-        ]
-    ]
-    processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
-    deadline = time.monotonic() + 60
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    yield file, json.loads(file.read_text())["address"]
-    for process in processes:
-        process.send_signal(signal.SIGINT)
-    for process in processes:
-        process.wait(timeout=30)
+    with dask_by_hand(tmp_path, 2) as cluster:
+        yield cluster.file, cluster.address
 
 
 def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights, s3, scheduler_and_two_workers):
@@ -293,7 +288,8 @@ def test_one_signal_finishes_what_is_in_flight_within_30_seconds(running, s3, nu
 
     assert process.returncode == 130, stderr
     assert "error: stopped by a signal" in stderr
-    assert "--overwrite" in stderr.splitlines()[-1]
+    assert stderr.splitlines()[-1].startswith("to resume: python -m pipeline.run s3://drawn-dogs/Images s3://")
+    assert "--overwrite" not in stderr.splitlines()[-1]
     assert len(read_outcomes(s3, f"{destination}/outcomes")) % 4 == 0
     assert not [key for key in keys_of("drawn-dogs", destination.removeprefix("s3://drawn-dogs/")) if "_SUCCESS" in key]
 

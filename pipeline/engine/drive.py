@@ -1,31 +1,41 @@
-"""The driver: plans, fills the window, counts what comes back. It needs a `Client`, not a terminal."""
+"""The driver: plans, fills the window, enters what comes back, until plan and outcomes agree.
+
+It needs a `Client`, not a terminal. Nothing that it knows has to survive it: another driver begins with what is stored.
+"""
 
 import logging
-import math
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from distributed import Client
+from distributed import Client, KilledWorker
 
+from pipeline.destination import SUCCESS
 from pipeline.engine.graph import Batching, part_graph
+from pipeline.engine.ledger import Ledger
 from pipeline.engine.plan import Planner, PlanTotals
-from pipeline.engine.window import TICK_S, Window
+from pipeline.engine.watch import ClusterWatch
+from pipeline.engine.window import PartFault, Window
 from pipeline.engine.worker import Job
-from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError
-from pipeline.records import ImageRef, Tally
+from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, WorkerUnfitError
+from pipeline.records import ImageRef, PartWork, Receipt, Tally
 
 logger = logging.getLogger("pipeline")
 
 BATCHES_AHEAD = 2
 """Batches in flight for each task slot of the cluster."""
 
-NO_WORKERS_S = 60.0
-"""Seconds without any worker after which a run gives up."""
-
 GRACE_S = 25.0
 """Seconds that parts in flight are given after the first Ctrl-C."""
+
+MAX_ATTEMPTS = 8
+"""How often a part is begun again before the run gives up on it."""
+
+MAX_ROUNDS = 4
+"""How often plan and outcomes are brought to agree while somebody else changes them."""
 
 
 class Progress(Protocol):
@@ -34,11 +44,25 @@ class Progress(Protocol):
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """The plan grew, or is complete."""
 
+    def found(self, n_images: int) -> None:
+        """So many images have their row already."""
+
     def classified(self, n_images: int) -> None:
         """A batch was classified."""
 
     def committed(self, tally: Tally) -> None:
         """A part was committed; `tally` is the run's so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run puts up with."""
+
+    max_failure_rate: float = 0.05
+    """Share of the closed plan, in [0, 1], above which failures end the run."""
+
+    stall_timeout_s: float = 600.0
+    """Seconds without any batch or part done after which the run ends."""
 
 
 class Driver:
@@ -52,8 +76,8 @@ class Driver:
         What the tasks need to know.
     batching
         How parts are cut into tasks.
-    max_failure_rate
-        Share of the closed plan, in [0, 1], above which failures end the run.
+    limits
+        What ends the run early.
     progress
         Is told of everything.
     stop
@@ -61,24 +85,40 @@ class Driver:
     """
 
     def __init__(
-        self,
-        client: Client,
-        job: Job,
-        batching: Batching,
-        max_failure_rate: float,
-        progress: Progress,
-        stop: threading.Event,
+        self, client: Client, job: Job, batching: Batching, limits: Limits, progress: Progress, stop: threading.Event
     ) -> None:
-        self._client, self._job, self._batching = client, job, batching
-        self._max_failure_rate, self._progress, self._stop = max_failure_rate, progress, stop
-        self._window = Window(client, progress.classified)
-        self._tally = Tally()
-        self._n_slots = 1
-        self._checked_at = -math.inf
-        self._has_workers_at = time.monotonic()
+        self._job, self._batching, self._limits = job, batching, limits
+        self._progress, self._stop = progress, stop
+        self._window = Window(client, self._classified)
+        self._watch = ClusterWatch(client, job.run_id, limits.stall_timeout_s)
+        self._ledger = Ledger(job.destination, job.fingerprint)
+        self._works: Iterator[PartWork] = iter(())
+        self._is_unmarked = False
+        self.n_scored = 0
+        """Images scored by this driver."""
+        self.requests: Counter[str] = Counter()
+        """What the workers asked of their stores, by kind, as far as their parts were committed."""
 
-    def run(self, refs: Iterable[ImageRef], part_size: int) -> tuple[PlanTotals, Tally]:
-        """Plan and compute every image; return the plan's totals and the outcomes' once they agree.
+    def run(
+        self,
+        listed: Callable[[], Iterable[ImageRef]],
+        part_size: int,
+        conclude: Callable[[PlanTotals, Tally], None],
+        *,
+        retry_failed: bool = False,
+    ) -> tuple[PlanTotals, Tally]:
+        """Bring plan and outcomes to what is listed; return their totals once they agree.
+
+        Parameters
+        ----------
+        listed
+            Lists the images, as often as it is called.
+        part_size
+            Images in one new part.
+        conclude
+            Marks the run as complete.
+        retry_failed
+            Whether images that failed before are tried again.
 
         Raises
         ------
@@ -86,64 +126,108 @@ class Driver:
             Whatever ended the run early. What was committed stays.
         """
         try:
-            with Planner(refs, self._job.destination, part_size, self._window.wake) as planner:
-                self._work_off(planner)
-            return planner.totals, self._tally
+            for round_ in range(MAX_ROUNDS):
+                self._ledger.look()
+                with Planner(listed(), self._job.destination, part_size, self._window.wake) as planner:
+                    self._work_off(planner, retry_failed=retry_failed and round_ == 0)
+                    if self._still_stands(planner):
+                        conclude(planner.totals, self._ledger.tally)
+                        if self._still_stands(planner):
+                            return planner.totals, self._ledger.tally
+                self._job.destination.unmark()
         finally:
             self._window.cancel()
+        raise ClusterError(f"{self._job.destination.url} is being changed by another run; resume when that has ended")
 
-    def _work_off(self, planner: Planner) -> None:
+    @property
+    def tally(self) -> Tally:
+        """The counts of all rows that are known to be stored."""
+        return self._ledger.tally
+
+    def _work_off(self, planner: Planner, *, retry_failed: bool) -> None:
         while not self._stop.is_set():
-            self._check_cluster()
-            self._refill(planner)
+            self._look_after_cluster()
+            self._refill(planner, retry_failed=retry_failed)
             self._progress.planned(planner.totals, is_closed=planner.is_closed)
-            if not len(self._window) and planner.is_exhausted:
-                return
+            if not len(self._window):
+                if planner.is_exhausted:
+                    self._ledger.remove_orphans()
+                    return
+                self._watch.moved()  # it waits for the listing, not for the cluster
             self._collect()
             self._check_failures(planner)
         self._finish_in_flight()
         raise InterruptedRunError("stopped by a signal")
 
-    def _refill(self, planner: Planner) -> None:
-        while self._window.n_batches < BATCHES_AHEAD * self._n_slots:
-            part = planner.next_part()
-            if part is None:
+    def _still_stands(self, planner: Planner) -> bool:
+        return self._ledger.still_stands() and planner.still_stands()
+
+    def _refill(self, planner: Planner, *, retry_failed: bool) -> None:
+        while self._window.n_batches < BATCHES_AHEAD * self._watch.n_slots:
+            work = next(self._works, None)
+            if work is not None:
+                self._submit(work)
+                continue
+            parts = planner.next_page()
+            if parts is None:
                 return
-            self._window.submit(part_graph(part, self._job, self._batching))
+            n_found = self._ledger.tally.n_images
+            self._works = iter(list(self._ledger.unfinished(parts, retry_failed=retry_failed)))
+            self._progress.found(self._ledger.tally.n_images - n_found)
+
+    def _submit(self, work: PartWork) -> None:
+        if not self._is_unmarked:
+            self._job.destination.delete([SUCCESS])
+            self._is_unmarked = True
+        self._window.submit(part_graph(work, self._job, self._batching))
 
     def _collect(self) -> None:
-        tally = self._window.next_tally()
-        if tally is not None:
-            self._tally.add(tally)
-            self._progress.committed(self._tally)
-            logger.info("part committed: %d images, %d failed", tally.n_images, tally.n_failed)
+        event = self._window.next_event()
+        if isinstance(event, Receipt):
+            self._ledger.enter(event)
+            self.requests.update(event.requests)
+            self._watch.moved()
+            self._progress.committed(self._ledger.tally)
+            logger.info("part %d committed: %d images", event.part, event.tally.n_images)
+        elif event is not None:
+            self._begin_again(event)
 
-    def _check_cluster(self) -> None:
-        """Follow the workers as they join and leave; raise `ClusterError` where nobody is left."""
-        now = time.monotonic()
-        if now - self._checked_at < TICK_S:
-            return
-        self._checked_at = now
-        try:
-            n_slots = sum(self._client.nthreads().values())
-        except (OSError, RuntimeError, TimeoutError) as error:
-            raise ClusterError("the connection to the scheduler was lost") from error
-        if n_slots:
-            self._n_slots, self._has_workers_at = n_slots, now
-        elif now - self._has_workers_at > NO_WORKERS_S:
-            raise ClusterError(f"the cluster has had no worker for {NO_WORKERS_S:g} s")
+    def _classified(self, n_images: int) -> None:
+        self.n_scored += n_images
+        self._watch.moved()
+        self._progress.classified(n_images)
+
+    def _look_after_cluster(self) -> None:
+        """Have the parts that keep losing their workers decoded apart, before Dask gives them up."""
+        for work in self._window.withdraw(self._watch.look()):
+            self._submit_again(work, is_suspect=True)
+
+    def _begin_again(self, fault: PartFault) -> None:
+        """Do a part elsewhere if its worker was to blame, with caution if it kills workers, or raise its error."""
+        error = fault.error
+        if isinstance(error, WorkerUnfitError):
+            self._watch.send_away(error.worker, str(error), is_restartable=error.is_restartable)
+        elif not isinstance(error, KilledWorker):
+            raise error
+        if fault.work.attempt >= MAX_ATTEMPTS:
+            raise ClusterError(f"part {fault.work.index} was given up after {MAX_ATTEMPTS} attempts: {error}")
+        self._submit_again(fault.work, is_suspect=isinstance(error, KilledWorker) or fault.work.is_suspect)
+
+    def _submit_again(self, work: PartWork, *, is_suspect: bool) -> None:
+        logger.warning("part %d begins again%s", work.index, ", its images decoded apart" if is_suspect else "")
+        self._submit(replace(work, attempt=work.attempt + 1, is_suspect=is_suspect))
 
     def _check_failures(self, planner: Planner) -> None:
         if not planner.is_closed:
             return
-        n_failed, n_images = self._tally.n_failed, planner.totals.n_images
-        if n_failed > self._max_failure_rate * n_images and len(self._window):
-            raise FailureRateError(failure_sentence(n_failed, n_images, self._max_failure_rate))
+        tally, n_images = self._ledger.tally, planner.totals.n_images
+        if tally.n_failed > self._limits.max_failure_rate * n_images and len(self._window):
+            raise FailureRateError(failure_sentence(tally.n_failed, n_images, self._limits.max_failure_rate))
 
     def _finish_in_flight(self) -> None:
         deadline = time.monotonic() + GRACE_S
         while len(self._window) and time.monotonic() < deadline:
-            self._check_cluster()
+            self._watch.look()
             self._collect()
 
 

@@ -7,8 +7,8 @@
     preprocess ─┐                     ├▶ commit
     preprocess ─┴▶ reformat ─▶ infer ─┘
 
-Keys read ``preprocess-<run>-<part>-<batch>-<chunk>``: Dask groups and colours tasks by the first word, and queues the
-grouped ``preprocess`` tasks on the scheduler instead of filling the workers' memory with pixels.
+Keys read ``preprocess-<run>-<part>-<attempt>-<batch>-<chunk>``: Dask groups and colours tasks by the first word, and
+queues the grouped ``preprocess`` tasks on the scheduler instead of filling the workers' memory with pixels.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from dask.delayed import Delayed
 
 from pipeline.engine import tasks
 from pipeline.engine.worker import Job
-from pipeline.records import ImageRef, Part
+from pipeline.records import ImageRef, PartWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ class Batching:
 class PartGraph:
     """A part, ready to be computed."""
 
+    work: PartWork
+
     commit: Delayed
-    """Computes to the part's `pipeline.records.Tally`."""
+    """Computes to the part's `pipeline.records.Receipt`."""
 
     batches: dict[str, int]
     """The number of images that each `infer` key accounts for."""
@@ -47,26 +49,45 @@ class PartGraph:
     infers: list[Delayed]
 
 
-def part_graph(part: Part, job: Job, batching: Batching) -> PartGraph:
-    """Wire one part's batches into a graph."""
-    prefix = f"{job.run_id}-{part.index:06d}"
-    batches = list(toolz.partition_all(batching.batch_size, part.refs))
-    infers = [_batch_graph(refs, f"{prefix}-{i:02d}", job, batching) for i, refs in enumerate(batches)]
-    commit = delayed(tasks.commit)(infers, part.index, job.plugin_name, dask_key_name=f"commit-{prefix}")
-    return PartGraph(commit, {infer.key: len(refs) for infer, refs in zip(infers, batches, strict=True)}, infers)
+def part_graph(work: PartWork, job: Job, batching: Batching) -> PartGraph:
+    """Wire what is left of one part into a graph."""
+    name = f"{work.index:06d}"
+    prefix = f"{job.run_id}-{name}-{work.attempt}"
+    batches = list(toolz.partition_all(batching.batch_size, work.refs))
+    infers = [
+        _batch_graph(refs, f"{prefix}-{i:02d}", f"{name}-{i:02d}", work, job, batching)
+        for i, refs in enumerate(batches)
+    ]
+    commit = partial(tasks.commit, work.index, work.kept)
+    committed = delayed(commit, name="commit", traverse=False)(
+        infers, job.plugin_name, dask_key_name=f"commit-{prefix}"
+    )
+    sizes = {infer.key: len(refs) for infer, refs in zip(infers, batches, strict=True)}
+    return PartGraph(work, committed, sizes, infers)
 
 
-def _batch_graph(refs: tuple[ImageRef, ...], suffix: str, job: Job, batching: Batching) -> Delayed:
+def part_of(key: str, run_id: str) -> int | None:
+    """Return the number of the part that a key of this run belongs to, None for anybody else's key.
+
+    >>> part_of("preprocess-20261120T101010-abc-000007-0-01-00", "20261120T101010-abc")
+    7
+    """
+    _, is_ours, rest = key.partition(f"-{run_id}-")
+    return int(rest.partition("-")[0]) if is_ours else None
+
+
+def _batch_graph(
+    refs: tuple[ImageRef, ...], suffix: str, batch_id: str, work: PartWork, job: Job, batching: Batching
+) -> Delayed:
     reformat, infer = delayed(tasks.reformat), delayed(tasks.infer)
     chunks = [
-        _preprocess(chunk)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
+        _preprocess(chunk, is_suspect=work.is_suspect)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
         for i, chunk in enumerate(toolz.partition_all(batching.images_per_task or len(refs), refs))
     ]
     batch = reformat(chunks, dask_key_name=f"reformat-{suffix}")
-    batch_id = suffix.removeprefix(f"{job.run_id}-")
     return infer(batch, batch_id, job.plugin_name, dask_key_name=f"infer-{suffix}")
 
 
-def _preprocess(chunk: tuple[ImageRef, ...]) -> Delayed:
+def _preprocess(chunk: tuple[ImageRef, ...], *, is_suspect: bool) -> Delayed:
     """Bind a chunk to its task before Dask sees it: as an argument, each field of each image would be searched."""
-    return delayed(partial(tasks.preprocess, chunk), name="preprocess", traverse=False)
+    return delayed(partial(tasks.preprocess, chunk, is_suspect), name="preprocess", traverse=False)

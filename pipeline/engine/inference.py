@@ -3,6 +3,7 @@
 Tasks hand it batches and wait; nothing else ever touches the model, so there is no lock around it and no second copy.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ModelLoadError
 from pipeline.records import ImageBatch, ModelSpec, Predict, Prediction
 from pipeline.stages.architectures import torchvision_weights
 from pipeline.stages.weights import fetch_weights
 from pipeline.storage import StorageOptions, read_whole
+
+logger = logging.getLogger("pipeline")
 
 EMPTY = Prediction(
     class_index=np.empty((0, 5), np.int32),
@@ -39,7 +43,13 @@ class InferenceThread:
         self._model: Future[Predict] = self._executor.submit(load)
 
     def predict(self, batch: ImageBatch) -> Prediction:
-        """Return the model's answer to a batch; raises what loading the model raised."""
+        """Return the model's answer to a batch.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model could not be loaded.
+        """
         if not batch.refs:
             return EMPTY
         return self._executor.submit(self._run, batch.pixels).result()
@@ -50,6 +60,9 @@ class InferenceThread:
         del self._model
 
     def _run(self, pixels: NDArray[np.uint8]) -> Prediction:
+        error = self._model.exception()
+        if error is not None:
+            raise ModelLoadError(f"cannot load the model: {type(error).__name__}: {error}") from error
         return self._model.result()(pixels)
 
 
@@ -61,7 +74,9 @@ def load_classifier(spec: ModelSpec, options: StorageOptions) -> Predict:
     named = torchvision_weights(spec.name, spec.weights)
     url = named.url if named else None
     data = fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
-    return Classifier(spec, load_state_dict(data, spec.weights), best_device())
+    classifier = Classifier(spec, load_state_dict(data, spec.weights), best_device())
+    logger.info("model loaded: %s in %s", spec.name, spec.precision)
+    return classifier
 
 
 def usable_cores(n_slots: int) -> int:

@@ -1,21 +1,33 @@
-"""The stored plan: which image belongs to which part, written page by page while the listing goes on.
+"""The planner: holds the listing against the stored plan, and appends what is new, page by page.
 
 A page is on storage before any part that it names is handed out, so that what runs is always what the plan says. The
-planner may run far ahead of the workers: it keeps the names of its pages, never their rows.
+planner may run far ahead of the workers: it keeps the numbers of its pages, never their rows. Several drivers may plan
+at a time: a page has one writer, and whoever comes second adopts it.
 """
 
+import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import toolz
 
 from pipeline.destination import PLAN_CLOSED, Destination, plan_page_name
+from pipeline.engine.stored_plan import (
+    PageDraft,
+    PlannedRow,
+    merged_rows,
+    read_heads,
+    read_page,
+    stored_pages,
+    unplanned,
+    write_page,
+)
 from pipeline.records import ImageRef, Part
-from pipeline.stages.labels import wnid_of
 from pipeline.stages.outcomes import decode_plan_page, encode_plan_page
 
 MAX_PARTS_PER_PAGE = 64
@@ -29,28 +41,39 @@ class PlanTotals:
     n_parts: int = 0
     n_pages: int = 0
 
+    def with_page(self, n_images: int, n_parts: int) -> "PlanTotals":
+        """Return the totals with one page more."""
+        return PlanTotals(self.n_images + n_images, self.n_parts + n_parts, self.n_pages + 1)
+
+
+class _Stopped(Exception):  # noqa: N818  not an error: the planner was asked to stop
+    """The listing was not read to its end, so that nothing may be concluded from what it did not name."""
+
 
 class Planner:
-    """Writes a plan in a thread of its own, and hands out its parts.
+    """Keeps a plan in a thread of its own, and hands out its pages.
 
     Parameters
     ----------
-    refs
+    listed
         The listed images in their order; consumed lazily on the planner's thread.
     destination
         Where the plan is stored.
     part_size
-        Images in one part.
+        Images in one new part.
     wake
         Called on the planner's thread after each page and at the end.
     """
 
     def __init__(
-        self, refs: Iterable[ImageRef], destination: Destination, part_size: int, wake: Callable[[], None]
+        self, listed: Iterable[ImageRef], destination: Destination, part_size: int, wake: Callable[[], None]
     ) -> None:
-        self._refs, self._destination, self._part_size, self._wake = refs, destination, part_size, wake
+        self._listed, self._destination, self._part_size, self._wake = listed, destination, part_size, wake
         self._pages: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._parts: Iterator[Part] = iter(())
+        self._digests: dict[int, bytes] = {}
+        self._adopted: set[str] = set()
+        self._next_page = self._next_part = 0
+        self._has_changed = False
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
@@ -65,62 +88,117 @@ class Planner:
         self._stop.set()
         self._thread.join(timeout=1)  # a listing that hangs must not hold up the end; it is a daemon
 
-    def next_part(self) -> Part | None:
-        """Return the next part that the stored plan names, or None while there is none; raises the listing's error."""
+    def next_page(self) -> list[Part] | None:
+        """Return the parts of the next page as stored, or None while there is none; raises the listing's error."""
         if self._error is not None:
             raise self._error
-        part = next(self._parts, None)
-        if part is None and not self._pages.empty():
-            self._parts = read_parts(self._destination, self._pages.get())
-            part = next(self._parts, None)
-        return part
+        if self._pages.empty():
+            return None
+        number = self._pages.get()
+        data = self._destination.read(plan_page_name(number))
+        self._digests[number] = _digest(data)
+        return PageDraft(number, decode_plan_page(data)).parts()
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether `next_part` has handed out all that there will ever be (ask after it returned None)."""
+        """Whether `next_page` has handed out all that there will ever be."""
         return self.is_closed and self._pages.empty()
+
+    def still_stands(self) -> bool:
+        """Return whether the plan on storage is still the one that was handed out."""
+        numbers = stored_pages(self._destination)
+        return numbers == sorted(self._digests) and all(
+            _digest(self._destination.read(plan_page_name(number))) == self._digests[number] for number in numbers
+        )
 
     def _run(self) -> None:
         try:
-            for page in self._paged():
-                if self._stop.is_set():
-                    return
-                self._write(page)
-                self._wake()
-            if self._stop.is_set():
-                return
-            self._destination.write_json(
-                PLAN_CLOSED, {"n_images": self.totals.n_images, "n_parts": self.totals.n_parts}
-            )
-            self.is_closed = True
-        except BaseException as error:  # noqa: BLE001  raised again where the parts are asked for
+            heads = read_heads(self._destination)
+            self._next_page = max((head.number for head in heads), default=-1) + 1
+            self._next_part = max((head.last_part for head in heads), default=-1) + 1
+            planned = self._settled(merged_rows(self._destination, heads))
+            self._append(unplanned(self._until_stopped(), planned))
+            self._close()
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001  raised again where the pages are asked for
             self._error = error
         finally:
             self._wake()
 
-    def _paged(self) -> Iterator[list[Part]]:
-        """Yield pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
-        refs = takewhile(lambda _: not self._stop.is_set(), self._refs)
-        chunks = toolz.partition_all(self._part_size, refs)
-        parts = (Part(index, tuple(refs)) for index, refs in enumerate(chunks))
+    def _until_stopped(self) -> Iterator[ImageRef]:
+        for ref in self._listed:
+            if self._stop.is_set():
+                raise _Stopped
+            yield ref
+
+    def _settled(self, planned: Iterator[PlannedRow]) -> Iterator[PlannedRow]:
+        """Pass rows on, and store each page again, if it must be, once the last of its rows was dealt with."""
+        for row in planned:
+            yield row
+            _, page, position = row
+            if position == page.last_position:
+                self._settle(page)
+
+    def _settle(self, page: PageDraft) -> None:
+        parts = page.parts()
+        if page.is_changed:
+            with self._changing():
+                if not parts:
+                    self._destination.delete([plan_page_name(page.number)])
+                    return
+                self._destination.write(plan_page_name(page.number), encode_plan_page(parts))
+        self._announce(page.number, parts)
+
+    def _append(self, unplanned: Iterator[ImageRef]) -> None:
+        """Write pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
+        fresh = (ref for ref in unplanned if ref.url not in self._adopted)
         n_parts = 1
-        while page := list(toolz.take(n_parts, parts)):
-            yield page
+        while refs := list(islice(fresh, n_parts * self._part_size)):
+            self._append_page(refs)
             n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
 
-    def _write(self, page: list[Part]) -> None:
-        totals = self.totals
-        self._destination.write(plan_page_name(totals.n_pages), encode_plan_page(page))
-        self.totals = PlanTotals(
-            n_images=totals.n_images + sum(len(part.refs) for part in page),
-            n_parts=totals.n_parts + len(page),
-            n_pages=totals.n_pages + 1,
-        )
-        self._pages.put(totals.n_pages)
+    def _append_page(self, refs: list[ImageRef]) -> None:
+        while refs:
+            parts = [Part(self._next_part + i, tuple(chunk)) for i, chunk in enumerate(self._chunks(refs))]
+            with self._changing():
+                number, is_ours = self._next_page, write_page(self._destination, self._next_page, parts)
+            if not is_ours:
+                parts = read_page(self._destination, number).parts()
+                self._adopted.update(ref.url for part in parts for ref in part.refs)
+                refs = [ref for ref in refs if ref.url not in self._adopted]
+            self._next_page = number + 1
+            self._next_part = max(part.index for part in parts) + 1
+            self._announce(number, parts)
+            if is_ours:
+                return
+
+    def _chunks(self, refs: list[ImageRef]) -> Iterator[tuple[ImageRef, ...]]:
+        return iter(toolz.partition_all(self._part_size, refs))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Take the marks of completeness away around the first change, for a driver that ends between the two."""
+        is_first, self._has_changed = not self._has_changed, True
+        if is_first:
+            self._destination.unmark()
+        yield
+        if is_first:
+            self._destination.unmark()
+
+    def _announce(self, number: int, parts: list[Part]) -> None:
+        self.totals = self.totals.with_page(sum(len(part.refs) for part in parts), len(parts))
+        self._pages.put(number)
+        self._wake()
+
+    def _close(self) -> None:
+        if self._stop.is_set():
+            return
+        content = {"n_images": self.totals.n_images, "n_parts": self.totals.n_parts}
+        if self._destination.read_json(PLAN_CLOSED) != content:
+            self._destination.write_json(PLAN_CLOSED, content)
+        self.is_closed = True
 
 
-def read_parts(destination: Destination, page: int) -> Iterator[Part]:
-    """Yield the parts that a stored page of the plan names."""
-    rows = decode_plan_page(destination.read(plan_page_name(page)))
-    for index, members in toolz.groupby(0, rows).items():
-        yield Part(index, tuple(replace(ref, wnid=wnid_of(ref.url)) for _, ref in members))
+def _digest(page: bytes) -> bytes:
+    return hashlib.sha256(page).digest()

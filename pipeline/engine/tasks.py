@@ -6,23 +6,33 @@ A task carries its images and the name of the run's plugin; everything else it f
 from collections.abc import Sequence
 from itertools import chain
 
+from distributed import get_worker
+
 from pipeline.destination import part_name
+from pipeline.engine.isolation import decode_apart, decode_in_time
 from pipeline.engine.worker import current_plugin
-from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Sample, Tally
+from pipeline.errors import DeviceError, ModelLoadError, UsageError, WorkerUnfitError
+from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Receipt, Sample
 from pipeline.stages import batch as batch_stage
-from pipeline.stages.decode import decode
-from pipeline.stages.outcomes import encode_outcomes
-from pipeline.stages.score import score, tally
-from pipeline.storage import ReadFault, open_storage
+from pipeline.stages.outcomes import encode_outcomes, tally_of
+from pipeline.stages.score import score
+from pipeline.storage import ReadFault, open_storage, requests_since_last
 
 
-def preprocess(refs: Sequence[ImageRef], plugin_name: str) -> list[Sample | ImageFailure]:
-    """Read a chunk of images concurrently, each at its listed version, and decode them."""
+def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> list[Sample | ImageFailure]:
+    """Read a chunk of images concurrently, each at its listed version, and decode them.
+
+    Parameters
+    ----------
+    is_suspect
+        Whether one of them may kill the process that decodes it: a child process does.
+    """
     job = current_plugin(plugin_name).job
-    storage = open_storage(refs[0].url, job.source_options)
-    bodies = storage.read_many([(ref.url, ref.etag) for ref in refs])
+    bodies = open_storage(refs[0].url, job.source_options).read_many([(ref.url, ref.etag) for ref in refs])
+    read = [(ref, body) for ref, body in zip(refs, bodies, strict=True) if isinstance(body, bytes)]
+    decoded = iter((decode_apart if is_suspect else decode_in_time)(read, job.transform))
     return [
-        ImageFailure(ref, "read", body.reason) if isinstance(body, ReadFault) else decode(ref, body, job.transform)
+        ImageFailure(ref, "read", body.reason) if isinstance(body, ReadFault) else next(decoded)
         for ref, body in zip(refs, bodies, strict=True)
     ]
 
@@ -33,16 +43,35 @@ def reformat(chunks: Sequence[Sequence[Sample | ImageFailure]]) -> ImageBatch:
 
 
 def infer(batch: ImageBatch, batch_id: str, plugin_name: str) -> list[Outcome]:
-    """Have the worker's inference thread classify a batch, and score its answers."""
+    """Have the worker's inference thread classify a batch, and score its answers.
+
+    Raises
+    ------
+    WorkerUnfitError
+        If this worker has no model, or its device has failed for good.
+    """
     inference = current_plugin(plugin_name).inference
     if inference is None:
         raise RuntimeError(f"the inference thread of {plugin_name} was never started")
-    return score(batch, inference.predict(batch), batch_id)
+    try:
+        return score(batch, inference.predict(batch), batch_id)
+    except ModelLoadError as error:
+        raise WorkerUnfitError(get_worker().address, str(error), False) from error
+    except DeviceError as error:
+        raise WorkerUnfitError(get_worker().address, str(error), True) from error
 
 
-def commit(batches: Sequence[Sequence[Outcome]], part: int, plugin_name: str) -> Tally:
-    """Write a part of the outcomes table with one PUT, and return its counts."""
+def commit(part: int, kept: bytes, batches: Sequence[Sequence[Outcome]], plugin_name: str) -> Receipt:
+    """Write a part of the outcomes table, the rows that stay and the new ones, with one PUT.
+
+    Raises
+    ------
+    UsageError
+        If the destination was taken over by a run whose predictions something else decides.
+    """
     job = current_plugin(plugin_name).job
-    outcomes = list(chain.from_iterable(batches))
-    job.destination.write(part_name(part), encode_outcomes(outcomes))
-    return tally(outcomes)
+    if job.destination.fingerprint() != job.fingerprint:
+        raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
+    data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept)
+    etag = job.destination.write(part_name(part), data)
+    return Receipt(part, etag, tally_of(data), requests_since_last())

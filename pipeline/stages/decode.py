@@ -28,20 +28,42 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """The decoders that are let near a byte; the name's ending does not matter."""
 
 MAX_PIXELS = 100_000_000
-"""Larger images are refused by their header, before anything is allocated."""
+"""Larger images are refused by their header, before room is made for their pixels.
+
+It is what bounds the memory of a decode: at this size a JPEG or PNG takes 0.4 to 1 GB, a WebP up to 1.6 GB.
+"""
+
+_JPEG_PIXELS_PER_BYTE = 512
+"""At most: a JPEG spends a bit or more on each block of 8 x 8 pixels, since no Huffman code is shorter."""
+
+_PNG_BYTES_PER_BYTE = 1032
+"""At most: deflate makes 258 bytes of two bits. https://zlib.net/zlib_tech.html"""
+
+_PNG_BITS_PER_PIXEL = {"1": 1, "P": 1, "L": 2, "LA": 16, "RGB": 24, "RGBA": 32}
+"""At least, by Pillow's mode; 8 where none is given."""
 
 _MAX_RESIZED_PIXELS = 1_000_000
 """Images that would be larger after resizing, about 19 times as long as wide, are cropped while they are resized."""
 
 
 def decode(ref: ImageRef, data: bytes, transform: Transform) -> Sample | ImageFailure:
-    """Return the image's pixels, or why there are none: bad bytes never raise."""
+    """Return the image's pixels, or why there are none: bad bytes never raise.
+
+    Raises
+    ------
+    MemoryError
+        If there is no memory for it now: that is no fault of the image's.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 return ImageFailure(ref, "decode", f"larger than {MAX_PIXELS:,} pixels")
+            if len(data) < _least_bytes(image):
+                return ImageFailure(ref, "decode", "truncated image")
             pixels = _crop(_rgb(image), transform)
             return Sample(ref, pixels.transpose(2, 0, 1), image.width, image.height)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001  Pillow's decoders raise whatever their format makes them raise
         return ImageFailure(ref, "decode", _reason(data, error))
 
@@ -73,12 +95,24 @@ def geometry(width: int, height: int, transform: Transform) -> Geometry:
     return Geometry(resized_width, resized_height, left, upper)
 
 
+def _least_bytes(image: Image.Image) -> int:
+    """Return how many bytes an image of this size has at the very least, its pixels all alike.
+
+    A header that claims more costs no room for pixels that cannot be there; libjpeg would paint them grey.
+    """
+    n_pixels = image.width * image.height
+    if image.format == "PNG":
+        return n_pixels * _PNG_BITS_PER_PIXEL.get(image.mode, 8) // (8 * _PNG_BYTES_PER_BYTE)
+    return 0 if image.format == "WEBP" else n_pixels // _JPEG_PIXELS_PER_BYTE
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    # Converting RGB to RGB would copy it: half of what a large photograph takes.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _crop(image: Image.Image, transform: Transform) -> NDArray[np.uint8]:

@@ -5,6 +5,9 @@ only the top fives come back.
 """
 
 import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torchvision.models import get_model
 
-from pipeline.errors import UsageError
+from pipeline.errors import DeviceError, UsageError
 from pipeline.records import ModelSpec, Prediction, Transform
 from pipeline.stages.labels import breed_class_indices
 
@@ -21,6 +24,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 CPU_MICRO_BATCH = 16
 """Images per forward pass on a CPU: their activations stay in its cache."""
+
+_NO_MEMORY_WORDS = ("ALLOC_FAILED", "CUDA error: out of memory")
+"""What CUDA and its libraries say where torch's allocator raises `torch.OutOfMemoryError`."""
+
+_DEVICE_FAULT_WORDS = ("CUDA error", "device-side assert", "cuDNN error")
+"""What a `RuntimeError` says after which every call to the device fails."""
 
 
 def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
@@ -44,6 +53,8 @@ def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
 class Classifier:
     """A model on its device.
 
+    Where a batch does not fit into the device's memory it goes through in halves, and later ones do so at once.
+
     Parameters
     ----------
     spec
@@ -56,6 +67,8 @@ class Classifier:
 
     def __init__(self, spec: ModelSpec, state: dict[str, Tensor], device: str) -> None:
         self._device = torch.device(device)
+        self.slice_size = CPU_MICRO_BATCH if self._device.type == "cpu" else sys.maxsize
+        """Images per forward pass, at most."""
         self._dtype = PRECISIONS[spec.precision]
         self._model = _prepare(spec.name, state).to(self._device, self._dtype)
         self._mean, self._std = (_per_channel(values, self._device) for values in _moments(spec.transform))
@@ -72,16 +85,61 @@ class Classifier:
         ----------
         pixels
             (N, 3, H, W), N > 0.
+
+        Raises
+        ------
+        DeviceError
+            If the device fails for good, or a single image does not fit into its memory.
         """
         batch = torch.from_numpy(pixels)
-        slices = torch.split(batch, CPU_MICRO_BATCH if self._device.type == "cpu" else len(batch))
-        logits = torch.cat([self._forward(images) for images in slices])
-        return top5(logits, self._breeds)
+        logits: list[Tensor] = []
+        with _device_faults():
+            while len(batch):
+                images = batch[: self.slice_size]
+                answer = self._forward_if_it_fits(images)
+                if answer is None:
+                    self._halve(len(images))
+                    continue
+                logits.append(answer)
+                batch = batch[len(images) :]
+            return top5(torch.cat(logits), self._breeds)
+
+    def _forward_if_it_fits(self, images: Tensor) -> Tensor | None:
+        # The mend must wait until the except block is left: in it the error holds the tensors that fill the memory.
+        try:
+            return self._forward(images)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        return None
+
+    def _halve(self, n_images: int) -> None:
+        if n_images == 1:
+            raise DeviceError(f"not even one image fits into the memory of {self._device}")
+        torch.cuda.empty_cache()
+        self.slice_size = n_images // 2
 
     def _forward(self, images: Tensor) -> Tensor:
         images = images.to(self._device).float().div_(255).sub_(self._mean).div_(self._std)
         logits: Tensor = self._model(images.to(self._dtype, memory_format=torch.channels_last))
         return logits.float()
+
+
+@contextmanager
+def _device_faults() -> Iterator[None]:
+    """Raise a `DeviceError` for what makes a device unusable; a kernel's fault can surface in any later call."""
+    try:
+        yield
+    except RuntimeError as error:
+        is_named = any(words in str(error) for words in _DEVICE_FAULT_WORDS)
+        if is_named or isinstance(error, torch.AcceleratorError) or _is_out_of_memory(error):
+            brief, *_ = str(error).split("\n", 1)
+            raise DeviceError(f"{type(error).__name__}: {brief}") from error
+        raise
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY_WORDS)
 
 
 def top5(logits: Tensor, breeds: Tensor) -> Prediction:

@@ -1,13 +1,15 @@
 """The tables that a run leaves behind: outcomes and the stored plan. Pure: records in, Parquet bytes out, and back."""
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.records import ImageRef, Outcome, Part
+from pipeline.records import ImageRef, Outcome, Part, Tally
 
 SCHEMA_VERSION = 1
 """Part of the fingerprint: rows of different versions are not interchangeable."""
@@ -49,10 +51,31 @@ PLAN_SCHEMA = pa.schema(
 )
 
 
-def encode_outcomes(outcomes: Iterable[Outcome]) -> bytes:
-    """Return one part of the outcomes table as a Parquet object."""
+FINGERPRINT_KEY = b"fingerprint"
+"""Under which a part's metadata tell what decided its predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPart:
+    """A stored part, held against the plan."""
+
+    kept: bytes
+    """The rows that may stay, as a Parquet object."""
+
+    missing: tuple[ImageRef, ...]
+    """The planned images without such a row."""
+
+    is_exact: bool
+    """Whether the part is just what the plan asks for."""
+
+
+def encode_outcomes(outcomes: Iterable[Outcome], fingerprint: str, kept: bytes = b"") -> bytes:
+    """Return one part of the outcomes table as a Parquet object: the rows that were kept, then the new ones."""
     rows = [asdict(outcome) | {"image": _text(outcome.image)} for outcome in outcomes]
-    return _encode(pa.Table.from_pylist(rows, OUTCOMES_SCHEMA))
+    table = pa.Table.from_pylist(rows, OUTCOMES_SCHEMA)
+    if kept:
+        table = pa.concat_tables([pq.read_table(io.BytesIO(kept)).replace_schema_metadata(), table])
+    return _encode(table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint}))
 
 
 def encode_plan_page(parts: Sequence[Part]) -> bytes:
@@ -67,6 +90,59 @@ def decode_plan_page(data: bytes) -> list[tuple[int, ImageRef]]:
     table = pq.read_table(io.BytesIO(data))
     columns = (table.column(name).to_pylist() for name in PLAN_SCHEMA.names)
     return [(part, ImageRef(url, etag, size)) for url, etag, size, part in zip(*columns, strict=True)]
+
+
+def tally_of(data: bytes) -> Tally:
+    """Return the counts of a part of the outcomes table."""
+    table = pq.read_table(io.BytesIO(data), columns=_COUNTED)
+    reasons = zip(table["stage"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    n_failed = pc.sum(pc.equal(table["status"], "failed")).as_py() or 0
+    return Tally(
+        n_images=len(table),
+        n_ok=len(table) - n_failed,
+        n_truth=table["correct"].length() - table["correct"].null_count,
+        n_correct=pc.sum(table["correct"]).as_py() or 0,
+        n_correct_top5=pc.sum(table["correct_top5"]).as_py() or 0,
+        n_breed_truth=table["correct_breed"].length() - table["correct_breed"].null_count,
+        n_correct_breed=pc.sum(table["correct_breed"]).as_py() or 0,
+        failures=Counter((stage, reason) for stage, reason in reasons if stage is not None),
+    )
+
+
+def split_part(data: bytes, planned: Sequence[ImageRef], fingerprint: str, *, retry_failed: bool) -> SplitPart:
+    """Hold a stored part against the plan: which rows may stay, which images have none that may.
+
+    A row stays if its image is planned at the row's version and it is the first such row. Nothing of a part that
+    cannot be read, or whose predictions something else decided, stays.
+
+    Parameters
+    ----------
+    retry_failed
+        Whether rows of failed images are to go too.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError):
+        return SplitPart(b"", tuple(planned), is_exact=False)
+    if (table.schema.metadata or {}).get(FINGERPRINT_KEY) != fingerprint.encode() or not _has_schema(table):
+        return SplitPart(b"", tuple(planned), is_exact=False)
+    wanted = {(_text(ref.url), ref.etag, ref.size_bytes): ref for ref in planned}
+    stays = []
+    for row in zip(*(table[name].to_pylist() for name in ("image", "etag", "size_bytes", "status")), strict=True):
+        is_wanted = row[:3] in wanted and not (retry_failed and row[3] == "failed")
+        stays.append(is_wanted)
+        if is_wanted:
+            del wanted[row[:3]]
+    if all(stays) and not wanted:
+        return SplitPart(data, (), is_exact=True)
+    return SplitPart(_encode(table.filter(pa.array(stays, pa.bool_()))), tuple(wanted.values()), is_exact=False)
+
+
+_COUNTED = ["status", "stage", "reason", "correct", "correct_top5", "correct_breed"]
+
+
+def _has_schema(table: pa.Table) -> bool:
+    return bool(table.schema.remove_metadata().equals(OUTCOMES_SCHEMA))
 
 
 def _text(url: str) -> str:

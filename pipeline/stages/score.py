@@ -1,10 +1,9 @@
 """The model's answers held against the truth. Pure: records in, records out."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction, Tally
+from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction
 from pipeline.stages.labels import breed_class_indices, categories, display_name, truth_index
 
 
@@ -12,23 +11,6 @@ def score(batch: ImageBatch, prediction: Prediction, batch_id: str) -> list[Outc
     """Return one outcome for every planned image of a batch: those that were classified, then those that failed."""
     answered = [_answered(batch, prediction, row, batch_id) for row in range(len(batch.refs))]
     return answered + [_failed(failure, batch_id) for failure in batch.failures]
-
-
-def tally(outcomes: Iterable[Outcome]) -> Tally:
-    """Count outcomes."""
-    total = Tally()
-    for outcome in outcomes:
-        total.n_images += 1
-        if outcome.status == "failed":
-            total.failures[str(outcome.stage), str(outcome.reason)] += 1
-            continue
-        total.n_ok += 1
-        total.n_truth += outcome.correct is not None
-        total.n_correct += outcome.correct is True
-        total.n_correct_top5 += outcome.correct_top5 is True
-        total.n_breed_truth += outcome.correct_breed is not None
-        total.n_correct_breed += outcome.correct_breed is True
-    return total
 
 
 def _answered(batch: ImageBatch, prediction: Prediction, row: int, batch_id: str) -> Outcome:

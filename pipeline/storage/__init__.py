@@ -1,6 +1,7 @@
 """Where bytes come from and go to: the one owner of fsspec."""
 
 from pipeline.storage.connect import open_storage, options_from_environment, read_whole, resolve_url
+from pipeline.storage.counting import requests, requests_since_last
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storage, StorageOptions, StoredObject
 from pipeline.storage.urls import join, redact
 
@@ -17,5 +18,7 @@ __all__ = [
     "options_from_environment",
     "read_whole",
     "redact",
+    "requests",
+    "requests_since_last",
     "resolve_url",
 ]

@@ -48,11 +48,15 @@ class ReadFault:
     """Why one object could not be read, though its store answers."""
 
     reason: str
+    """In words that are the same for every object with this fault: they are counted."""
 
 
 CHANGED = ReadFault("changed since it was listed")
 GONE = ReadFault("gone since it was listed")
 REFUSED = ReadFault("access denied")
+ENDS_EARLY = ReadFault("the body ends early")
+MISMATCH = ReadFault("the bytes do not match their ETag")
+TOO_BIG = ReadFault("does not fit into memory")
 
 
 class Storage(Protocol):
@@ -67,8 +71,15 @@ class Storage(Protocol):
         Bytes of any other version than `etag` are never returned; an empty `etag` accepts every version.
         """
 
-    def write(self, url: str, data: bytes) -> None:
-        """Put an object whole: readers see all of it or nothing of it."""
+    def write(self, url: str, data: bytes) -> str:
+        """Put an object whole, and return its ETag as a listing spells it: readers see all of it or nothing of it."""
+
+    def write_new(self, url: str, data: bytes) -> bool:
+        """Put an object whole where there is none, and return whether exactly these bytes stand there afterwards.
+
+        So it is no matter whether the bytes are this call's, an earlier attempt's or an equal writer's; other bytes are
+        left as they are.
+        """
 
     def delete(self, urls: Iterable[str]) -> None:
         """Delete objects; those that are not there are no fault."""

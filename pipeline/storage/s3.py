@@ -1,44 +1,27 @@
-"""S3 through s3fs: flat listings, one GET per object tied to its ETag, one PUT, and one level of retries.
-
-s3fs and botocore both retry by default and multiply each other; here both make a single attempt, and
-`stamina <https://stamina.hynek.me>`_ alone repeats it, with jitter, until the deadline.
-"""
+"""S3 and servers that speak its protocol: flat listings, one GET per object tied to its ETag, one PUT. Effects: S3."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import stamina
-from aiohttp import ClientError as AiohttpError
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from fsspec.asyn import sync
-from s3fs import S3FileSystem
+import toolz
+from botocore.exceptions import ClientError
 
 from pipeline.errors import StorageError
-from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, StorageOptions, StoredObject
+from pipeline.storage.counting import count
+from pipeline.storage.interface import CHANGED, GONE, TOO_BIG, ReadFault, StorageOptions, StoredObject
+from pipeline.storage.s3_body import BodyReader, plain_etag
+from pipeline.storage.s3_client import S3Client, split
+from pipeline.storage.s3_errors import S3_ERRORS, UNMET, UNSUPPORTED, code_of, fault_of, is_answer, no_usable_answer
 
-T = TypeVar("T")
+_PAGE = 1000
+"""Objects that one listing or one deletion may name."""
 
-_CONCURRENCY = 32
-"""Requests at a time, of all threads of this process: as many as there are connections, so that none waits for one."""
-
-# A retry is routine: a line for each would bury what matters.
-logging.getLogger("stamina").setLevel(logging.ERROR)
-
-_SICK_ACCOUNT = {
-    "InvalidAccessKeyId": "the access key is unknown there",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key",
-    "ExpiredToken": "the credentials have expired",
-    "ExpiredTokenException": "the credentials have expired",
-    "InvalidToken": "the session token is invalid",
-    "NoSuchBucket": "there is no such bucket",
-}
-_FAULTS = {"NoSuchKey": GONE, "404": GONE, "PreconditionFailed": CHANGED, "412": CHANGED}
-_REFUSALS = {"AccessDenied", "403", "InvalidObjectState", "AllAccessDisabled"}
-_THROTTLES = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestTimeTooSkewed"}
+_PROBE_SHARE = 0.2
+"""Of a read's deadline, what is kept for asking whether it is the object or the store that does not answer."""
 
 
 class S3Storage:
@@ -46,130 +29,124 @@ class S3Storage:
 
     def __init__(self, options: StorageOptions) -> None:
         self._options = options
-        self._fs = S3FileSystem(
-            anon=options.anon,
-            requester_pays=options.requester_pays,
-            endpoint_url=options.endpoint_url,
-            client_kwargs={"region_name": options.region} if options.region else {},
-            config_kwargs={
-                "retries": {"total_max_attempts": 1, "mode": "standard"},
-                "max_pool_connections": _CONCURRENCY,
-                "connect_timeout": 5,
-                "read_timeout": options.attempt_s,
-            },
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        self._fs.retries = 1
-        self._slots = asyncio.Semaphore(_CONCURRENCY)
+        self._client = S3Client(options)
+        self._bodies = BodyReader()
 
     def list_pages(self, folder: str) -> Iterator[list[StoredObject]]:
         """Yield every object below a folder in sorted order; see `Storage.list_pages`."""
-        bucket, key = self._split(folder)
-        request = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+        bucket, key = split(folder)
+        request = {"Prefix": f"{key}/" if key else ""}
         while True:
-            page = self._sync(folder, "list", partial(self._fs._call_s3, "list_objects_v2", **request))
-            yield [self._stored(bucket, entry) for entry in page.get("Contents", ())]
+            page = self._client.wait_for(
+                folder, "list", partial(self._client.call, "list_objects_v2", bucket, **request)
+            )
+            yield [_stored(bucket, entry) for entry in page.get("Contents", ())]
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each object or its fault; see `Storage.read_many`."""
-        return sync(self._fs.loop, self._gather, [partial(self._read, *item) for item in objects])  # type: ignore[no-any-return]
+        return self._client.wait_for_all([partial(self._read, *item) for item in objects])
 
-    def write(self, url: str, data: bytes) -> None:
-        """Put an object whole; see `Storage.write`."""
-        bucket, key = self._split(url)
-        self._sync(url, "write", partial(self._fs._call_s3, "put_object", Bucket=bucket, Key=key, Body=data))
+    def write(self, url: str, data: bytes) -> str:
+        """Put an object whole and return its ETag; see `Storage.write`."""
+        return self._client.wait_for(url, "write", partial(self._put, url, data))
+
+    def write_new(self, url: str, data: bytes) -> bool:
+        """Put an object where there is none; see `Storage.write_new`.
+
+        On a server that ignores the condition, only one of two writers within the same instant is sure of its answer.
+        """
+        there = self._now(url)
+        if there is None:
+            self._put_first(url, data)
+            there = self._now(url)
+        return there == data
 
     def delete(self, urls: Iterable[str]) -> None:
-        """Delete objects; see `Storage.delete`."""
-        sync(self._fs.loop, self._gather, [partial(self._delete, url) for url in urls])
+        """Delete objects, a thousand with each request; see `Storage.delete`."""
+        for some in toolz.partition_all(_PAGE, urls):
+            for urls_of_one in toolz.groupby(lambda url: split(url)[0], some).values():
+                self._delete(urls_of_one)
 
-    async def _delete(self, url: str) -> None:
-        bucket, key = self._split(url)
-        await self._attempt(url, "delete", partial(self._fs._call_s3, "delete_object", Bucket=bucket, Key=key))
+    def _delete(self, urls: Sequence[str]) -> None:
+        try:
+            self._client.wait_for(urls[0], "delete", partial(self._delete_at_once, urls))
+        except StorageError as error:
+            if len(urls) == 1 or code_of(error.__cause__) not in UNSUPPORTED:
+                raise
+            for url in urls:
+                self._delete([url])
+
+    async def _delete_at_once(self, urls: Sequence[str]) -> None:
+        keys = [split(url)[1] for url in urls]
+        bucket = split(urls[0])[0]
+        if len(keys) == 1:
+            await self._client.call("delete_object", bucket, Key=keys[0])
+            return
+        named = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = await self._client.call("delete_objects", bucket, Delete=named)
+        for failure in answer.get("Errors", ()):
+            raise ClientError({"Error": failure}, "DeleteObjects")
+
+    def _now(self, url: str) -> bytes | None:
+        body = self.read_many([(url, "")])[0]
+        if isinstance(body, ReadFault) and body != GONE:
+            raise StorageError(f"cannot write {url}, since what stands there cannot be read: {body.reason}")
+        return None if isinstance(body, ReadFault) else body
+
+    def _put_first(self, url: str, data: bytes) -> None:
+        try:
+            self._client.wait_for(url, "write", partial(self._put, url, data, IfNoneMatch="*"))
+        except StorageError as error:
+            code = code_of(error.__cause__)
+            if code in UNSUPPORTED:
+                self.write(url, data)
+            elif code not in UNMET:
+                raise
+
+    async def _put(self, url: str, data: bytes, **condition: str) -> str:
+        bucket, key = split(url)
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        answer = await self._client.call("put_object", bucket, Key=key, Body=data, ContentMD5=digest, **condition)
+        count(bytes_written=len(data))
+        return plain_etag(answer)
 
     async def _read(self, url: str, etag: str) -> bytes | ReadFault:
+        deadline_s = self._options.deadline_s * (1 - _PROBE_SHARE)
         try:
-            return await self._attempt(url, "read", partial(self._get, url, etag))
+            return await self._client.attempt(url, "read", partial(self._get, url, etag, set()), deadline_s)
+        except MemoryError:
+            return TOO_BIG
         except StorageError as error:
-            code = _code(error.__cause__)
-            if code in _REFUSALS:
-                return REFUSED
-            if code in _FAULTS:
-                return _FAULTS[code]
-            raise
+            fault = fault_of(error.__cause__)
+            if fault is None and await self._is_well(split(url)[0]):
+                fault = no_usable_answer(error.__cause__)
+            if fault is None:
+                raise
+            return fault
 
-    async def _get(self, url: str, etag: str) -> bytes | ReadFault:
-        bucket, key = self._split(url)
+    async def _get(self, url: str, etag: str, seen: set[str]) -> bytes | ReadFault:
+        bucket, key = split(url)
         condition = {"IfMatch": f'"{etag}"'} if etag else {}
-        response = await self._fs._call_s3("get_object", Bucket=bucket, Key=key, **condition)
-        async with response["Body"] as body:
-            data: bytes = await body.read()
+        answer = await self._client.call("get_object", bucket, Key=key, **condition)
         # Some servers ignore If-Match: the answer's own ETag decides.
-        return data if etag in ("", response["ETag"].strip('"')) else CHANGED
+        if etag not in ("", plain_etag(answer)):
+            answer["Body"].close()
+            return CHANGED
+        return await self._bodies.read(bucket, answer, seen)
 
-    async def _gather(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-        async def in_slot(call: Callable[[], Awaitable[T]]) -> T:
-            async with self._slots:
-                return await call()
-
-        return await asyncio.gather(*map(in_slot, calls))
-
-    def _sync(self, url: str, verb: str, call: Callable[[], Awaitable[T]]) -> T:
-        return sync(self._fs.loop, self._attempt, url, verb, call)  # type: ignore[no-any-return]
-
-    async def _attempt(self, url: str, verb: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until it succeeds, fails for good, or the deadline has passed."""
-        attempts = stamina.retry_context(on=_is_transient, attempts=None, timeout=self._options.deadline_s)
+    async def _is_well(self, bucket: str) -> bool:
+        """Return whether the store answers at all, so that what fails is the object."""
+        count(list=1)
         try:
-            async for attempt in attempts:
-                with attempt:
-                    return await asyncio.wait_for(call(), self._options.deadline_s)
-        except (OSError, BotoCoreError, ClientError, AiohttpError) as error:
-            raise StorageError(self._explain(url, verb, error)) from error
-        raise AssertionError("stamina ends with a result or an exception")
-
-    def _explain(self, url: str, verb: str, error: Exception) -> str:
-        bucket = self._split(url)[0]
-        where = f"{verb} {url} at {self._options.endpoint_url or 'AWS'}"
-        code = _code(error)
-        if isinstance(error, NoCredentialsError):
-            return f"cannot {where}: no credentials found; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
-        if code in _SICK_ACCOUNT:
-            return f"cannot {where}: {_SICK_ACCOUNT[code]} (bucket {bucket}, {code})"
-        if code in _REFUSALS:
-            return f"cannot {where}: access to bucket {bucket} denied ({code}); check the credentials' rights"
-        if _is_transient(error):
-            return f"cannot {where}: no usable answer within {self._options.deadline_s:g} s ({_brief(error)})"
-        return f"cannot {where}: {_brief(error)}"
-
-    def _split(self, url: str) -> tuple[str, str]:
-        bucket, _, key = url.partition("://")[2].partition("/")
-        return bucket, key
-
-    def _stored(self, bucket: str, entry: dict[str, Any]) -> StoredObject:
-        return StoredObject(f"s3://{bucket}/{entry['Key']}", entry["ETag"].strip('"'), entry["Size"])
+            async with asyncio.timeout(self._options.deadline_s * _PROBE_SHARE):
+                await self._client.call("list_objects_v2", bucket, MaxKeys=1)
+        except S3_ERRORS as error:
+            return is_answer(error)
+        return True
 
 
-def _code(error: BaseException | None) -> str:
-    """Return S3's own code of an error that s3fs may have translated to a builtin one."""
-    while error is not None:
-        if isinstance(error, ClientError):
-            return str(error.response.get("Error", {}).get("Code", ""))
-        error = error.__cause__
-    return ""
-
-
-def _is_transient(error: Exception) -> bool:
-    cause = error if isinstance(error, ClientError) else error.__cause__
-    if isinstance(cause, ClientError):
-        status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or _code(cause) in _THROTTLES
-    return isinstance(error, (TimeoutError, ConnectionError, HTTPClientError, BotoConnectionError, AiohttpError))
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _stored(bucket: str, entry: dict[str, Any]) -> StoredObject:
+    return StoredObject(f"s3://{bucket}/{entry['Key']}", plain_etag(entry), entry["Size"])

@@ -1,0 +1,176 @@
+"""What the scenarios stand on.
+
+================  =======  =====================================================================================
+fixture           lives    what it is
+================  =======  =====================================================================================
+``server``        session  moto's S3 server in this process behind a layer of faults; clean before each test
+``source``        session  URL of a folder with 64 good drawings and 4 unusable ones
+``command``       test     starts ``python -m pipeline.run`` on the source and a new destination
+``shared``        session  a scheduler and two workers by hand, which many tests share; what they kill comes again
+``answers``       session  what an undisturbed run answers to each image
+================  =======  =====================================================================================
+"""
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.demo.s3 import CREDENTIALS, fill_bucket
+from pipeline.verify import main as verify
+from tests.by_hand import dask_by_hand
+from tests.faulty_s3 import faulty_s3
+from tests.poison import poison_environment
+
+BUCKET = "chaos"
+SMALL = ["--precision", "fp32", "--max-failure-rate", "0.3", "--batch-size", "4", "--batches-per-part", "2"]
+N_GOOD, N_UNUSABLE = 64, 4
+"""So the plan has 9 parts."""
+
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="session")
+def the_server(no_settings_of_the_users_own):
+    with faulty_s3() as server:
+        os.environ.update(CREDENTIALS | {"AWS_ENDPOINT_URL": server.endpoint})
+        yield server
+
+
+@pytest.fixture
+def server(the_server):
+    the_server.faults.clear()
+    the_server.log.clear()
+    yield the_server
+    the_server.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def source(the_server, drawings, weights):
+    fill_bucket(BUCKET, [*drawings[:N_GOOD], *drawings[-N_UNUSABLE:]])
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="weights.pth", Body=weights.read_bytes())
+    return f"s3://{BUCKET}/Images"
+
+
+@pytest.fixture(scope="session")
+def shared(the_server, tmp_path_factory):
+    with dask_by_hand(tmp_path_factory.mktemp("shared"), 2, poison_environment()) as cluster:
+        yield cluster
+
+
+class Command:
+    """``python -m pipeline.run``, again and again on one destination."""
+
+    def __init__(self, server, source: str, folder: Path) -> None:
+        self.server, self.source, self.folder = server, source, folder
+        self.prefix = f"out-{uuid4().hex[:8]}"
+        self.destination = f"s3://{BUCKET}/{self.prefix}"
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, cluster: str, *options: str) -> None:
+        args = [self.source, self.destination, "--weights", f"s3://{BUCKET}/weights.pth", "--cluster", cluster]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.run", *args, *SMALL, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+        )
+
+    def end(self, timeout_s: float = 120) -> tuple[int, str]:
+        """Wait for the end; return the exit status and all that was said."""
+        try:
+            stdout, stderr = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"no end within {timeout_s} s: {self.process.communicate()}") from None
+        return self.process.returncode, stdout + stderr
+
+    def run(self, cluster: str, *options: str, timeout_s: float = 120) -> tuple[int, str]:
+        self.start(cluster, *options)
+        return self.end(timeout_s)
+
+    def n_parts(self) -> int:
+        """Return how many parts were put so far."""
+        return self.server.count("PUT", f"{self.prefix}/outcomes/")
+
+    def await_parts(self, n_parts: int, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.n_parts() < n_parts:
+            assert self.process.poll() is None, self.end()
+            assert time.monotonic() < deadline, f"{self.n_parts()} parts after {timeout_s} s"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def objects(self, folder: str = "") -> dict[str, str]:
+        found = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/{folder}")
+        return {entry["Key"].removeprefix(f"{self.prefix}/"): entry["ETag"] for entry in found.get("Contents", [])}
+
+    def rows(self) -> list[dict]:
+        """Return every row, as a stranger reads the plain glob."""
+        client, rows = boto3.client("s3"), []
+        for name in self.objects("outcomes/"):
+            body = client.get_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}")["Body"].read()
+            rows += pq.read_table(io.BytesIO(body)).to_pylist()
+        return rows
+
+    def is_marked(self) -> bool:
+        return "_SUCCESS" in self.objects()
+
+
+@pytest.fixture
+def command(server, source, tmp_path):
+    command = Command(server, source, tmp_path)
+    yield command
+    if command.process is not None and command.process.poll() is None:
+        command.kill()
+
+
+@pytest.fixture(scope="session")
+def answers(the_server, source, shared, tmp_path_factory):
+    undisturbed = Command(the_server, source, tmp_path_factory.mktemp("undisturbed"))
+    status, said = undisturbed.run(shared.address, "--min-workers", "2")
+    assert status == 0, said
+    return {row["image"]: row for row in undisturbed.rows()}
+
+
+@pytest.fixture
+def assert_whole(command, answers, capsys):
+    """Assert the invariant: by the project's own `verify`, by a stranger's reading, and against undisturbed answers."""
+
+    def check(changed: frozenset[str] = frozenset()) -> None:
+        rows = command.rows()
+        assert Counter(row["image"] for row in rows) == Counter(list_images())
+        assert command.is_marked()
+        assert verify([command.destination, "--source", command.source]) == 0, capsys.readouterr()
+        for row in rows:
+            if row["image"] not in changed:
+                assert_same_answer(row, answers[row["image"]])
+
+    return check
+
+
+def list_images() -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="Images/")["Contents"]
+    return [f"s3://{BUCKET}/{entry['Key']}" for entry in found]
+
+
+def assert_same_answer(row: dict, expected: dict) -> None:
+    assert (row["status"], row["stage"], row["reason"]) == tuple(
+        expected[name] for name in ("status", "stage", "reason")
+    )
+    if row["status"] == "ok":
+        best, second = expected["top5_probability"][:2]
+        assert row["class_index"] == expected["class_index"] or best - second < TOLERANCE
+        assert abs(row["probability"] - expected["probability"]) < TOLERANCE

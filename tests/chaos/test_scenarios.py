@@ -1,0 +1,238 @@
+"""SCENARIOS.md with a real ResNet50, real JPEGs and process workers: what is killed, hangs or fills up."""
+
+import signal
+import threading
+import time
+
+import boto3
+import pytest
+from distributed import Client
+from distributed.chaos import KillWorker
+
+from tests.by_hand import dask_by_hand
+from tests.chaos.conftest import BUCKET, list_images
+from tests.poison import poisoned_jpeg
+
+
+@pytest.fixture
+def own_cluster(server, tmp_path):
+    with dask_by_hand(tmp_path, 2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def poison(source):
+    """Put poisoned images among the others by (kind, breed folder) until the test is over."""
+    client, keys = boto3.client("s3"), []
+
+    def put(kind):
+        folder = list_images()[7 * (len(keys) + 1)].removeprefix(f"s3://{BUCKET}/").rpartition("/")[0]
+        keys.append(f"{folder}/n00000000_{kind}.jpg")
+        client.put_object(Bucket=BUCKET, Key=keys[-1], Body=poisoned_jpeg(kind, (500, 375)))
+        return f"s3://{BUCKET}/{keys[-1]}"
+
+    yield put
+    for key in keys:
+        client.delete_object(Bucket=BUCKET, Key=key)
+
+
+def left_on(address):
+    """What a run left on a scheduler: tasks, plugins, events of its own."""
+    with Client(address, set_as_default=False) as client:
+        return client.run_on_scheduler(
+            lambda dask_scheduler: [
+                *map(str, dask_scheduler.tasks),
+                *[name for name in dask_scheduler.worker_plugins if "pipeline" in name],
+                *[topic for topic in dask_scheduler._broker._topics if "pipeline" in str(topic)],
+            ]
+        )
+
+
+def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, assert_whole):
+    n_loads = shared.n_loads()
+    command.start(shared.address, "--min-workers", "2")
+    command.await_parts(1)
+
+    shared.worker_processes()[0].kill()
+    status, said = command.end()
+
+    assert status == 0, said
+    assert_whole()
+    assert shared.n_loads() - n_loads == 2 + 1  # both workers, and the new process
+    assert left_on(shared.address) == []
+
+
+def test_03_workers_that_die_all_the_time_cost_time_and_no_image(command, shared, assert_whole, record_property):
+    started = time.monotonic()
+    status, said = command.run(shared.address, "--min-workers", "2")
+    undisturbed_s = time.monotonic() - started
+    assert status == 0, said
+    again = type(command)(command.server, command.source, command.folder)
+    with Client(shared.address, set_as_default=False) as client:
+        # A new process needs about 8 s until its first part is done.
+        client.register_plugin(KillWorker(delay="32 s", mode="segfault"), name="kill")
+        started = time.monotonic()
+        status, said = again.run(shared.address, timeout_s=240)
+        disturbed_s = time.monotonic() - started
+        client.unregister_worker_plugin("kill")
+
+    assert status == 0, said
+    command.prefix, command.destination = again.prefix, again.destination
+    assert_whole()
+    record_property("undisturbed_s", round(undisturbed_s, 1))
+    record_property("disturbed_s", round(disturbed_s, 1))
+
+
+def test_04_a_worker_that_is_sent_away_takes_no_image_with_it(command, own_cluster, assert_whole):
+    command.start(own_cluster.address, "--min-workers", "2")
+    command.await_parts(1)
+
+    own_cluster.workers[0].send_signal(signal.SIGTERM)
+    status, said = command.end()
+
+    assert status == 0, said
+    assert_whole()
+
+
+@pytest.mark.parametrize("kind", ["segfault", "abort"])
+def test_05_an_image_that_kills_its_decoder_is_alone_to_blame(command, shared, poison, assert_whole, kind):
+    culprit = poison(kind)
+
+    status, said = command.run(shared.address, timeout_s=200)
+
+    assert status == 0, said
+    (row,) = [row for row in command.rows() if row["image"] == culprit]
+    assert (row["status"], row["stage"]) == ("failed", "decode")
+    assert "killed" in row["reason"]
+    assert_whole(frozenset({culprit}))
+    assert left_on(shared.address) == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_06_a_driver_killed_and_begun_again_computes_no_part_twice(
+    command, shared, assert_whole, share, record_property
+):
+    command.start(shared.address, "--min-workers", "2")
+    command.await_parts(max(1, round(9 * share)))
+    command.kill()
+    time.sleep(3)  # the scheduler forgets the client; what runs may still commit
+    n_before = command.n_parts()
+    before = command.objects("outcomes/")
+
+    status, said = command.run(shared.address)
+
+    assert status == 0, said
+    assert_whole()
+    assert command.n_parts() - n_before == 9 - len(before)
+    record_property("parts_before", len(before))
+    record_property("puts_after", command.n_parts() - n_before)
+
+
+def test_07_a_scheduler_that_dies_ends_the_run_with_the_command_that_resumes_it(
+    command, own_cluster, shared, assert_whole
+):
+    command.start(own_cluster.address, "--min-workers", "2")
+    command.await_parts(1)
+
+    own_cluster.scheduler.kill()
+    status, said = command.end(60)
+
+    assert status == 5, said
+    assert f"to resume: python -m pipeline.run {command.source} {command.destination}" in said
+    status, said = command.run(shared.address)
+    assert status == 0, said
+    assert_whole()
+
+
+def test_08_the_same_run_started_twice_makes_one_table(command, shared, assert_whole):
+    twin = type(command)(command.server, command.source, command.folder)
+    twin.destination, twin.prefix = command.destination, command.prefix
+    command.start(shared.address)
+    twin.start(shared.address)
+
+    ends = [one.end() for one in (command, twin)]
+
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert_whole()
+
+
+def test_13_a_store_that_falls_silent_ends_the_run(command, shared):
+    command.start(shared.address)
+    command.await_parts(1)
+    command.server.faults.add("silent", method="GET", key="Images/")
+
+    status, said = command.end(150)
+
+    assert status == 4, said
+    assert "Images" in said
+
+
+def test_19_a_fast_bucket_does_not_fill_a_worker(command, server, tmp_path, assert_whole):
+    with dask_by_hand(tmp_path, 1) as probe:
+        idle = type(command)(command.server, command.source, command.folder)
+        status, said = idle.run(probe.address, "--limit", "8")
+        assert status == 0, said
+        (worker,) = probe.worker_processes()
+        idle_bytes = worker.memory_info().rss
+    folder = tmp_path / "limited"
+    folder.mkdir()
+    limit = idle_bytes + 600 * 2**20
+    with dask_by_hand(folder, 1, worker_options=("--memory-limit", str(limit))) as cluster:
+        (pid,) = [process.pid for process in _await_workers(cluster, 1)]
+        seen, stop = [], threading.Event()
+        watcher = threading.Thread(target=_watch_memory, args=(cluster.address, seen, stop))
+        watcher.start()
+        status, said = command.run(cluster.address, "--batch-size", "8")
+        stop.set()
+        watcher.join()
+        still = [process.pid for process in cluster.worker_processes()]
+
+    assert status == 0, said
+    assert still == [pid], "the worker was restarted"
+    assert {status for status, _ in seen} == {"running"}
+    assert max(spilled for _, spilled in seen) == 0
+    assert_whole()
+
+
+def _await_workers(cluster, n_workers):
+    with Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(n_workers, timeout=60)
+    return cluster.worker_processes()
+
+
+def _watch_memory(address, seen, stop):
+    with Client(address, set_as_default=False) as client:
+        while not stop.wait(0.2):
+            for worker in client.run_on_scheduler(_worker_states):
+                seen.append(worker)
+
+
+def _worker_states(dask_scheduler):
+    return [(str(state.status.name), state.memory.spilled) for state in dask_scheduler.workers.values()]
+
+
+def test_27_a_decode_that_never_ends_costs_that_image_alone(command, shared, poison, assert_whole, monkeypatch):
+    culprit = poison("hang")
+
+    status, said = command.run(shared.address, timeout_s=200)
+
+    assert status == 0, said
+    (row,) = [row for row in command.rows() if row["image"] == culprit]
+    assert (row["stage"], row["reason"]) == ("decode", "decoding took longer than 30 s")
+    assert_whole(frozenset({culprit}))
+
+
+def test_28_a_bucket_that_fills_up_ends_the_run_and_a_second_one_finishes_it(command, shared, assert_whole):
+    command.start(shared.address)
+    command.await_parts(2)
+    command.server.faults.add("status", method="PUT", key=f"{command.prefix}/", status=507)
+
+    status, said = command.end(150)
+
+    assert status == 4, said
+    assert "outcomes/part-" in said
+    assert not command.is_marked()
+    command.server.faults.clear()
+    status, said = command.run(shared.address)
+    assert status == 0, said
+    assert_whole()
