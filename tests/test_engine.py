@@ -168,8 +168,9 @@ def test_the_window_bounds_what_the_scheduler_knows(client, job, source):
     with prepared_workers(client, job):
         driver.run(listing_of(source), 2, mark_complete(job.destination))
 
-    # 4 slots allow 8 batches ahead in parts of 2, each of 7 tasks; some of those done are still being forgotten.
-    assert 0 < most <= 8 * 7 < 25 * 7
+    # 4 slots allow 8 batches ahead in parts of 2, each of 7 tasks; some of those done wait for their commit, or are
+    # still being forgotten.
+    assert 0 < most <= 12 * 7 < 25 * 7
 
 
 def test_nothing_is_left_on_the_cluster(client, job, source):
@@ -311,7 +312,7 @@ class Unpreparable:
 
 
 def registered_plugins(dask_scheduler):
-    return sorted(dask_scheduler.worker_plugins)
+    return sorted([*dask_scheduler.worker_plugins, *dask_scheduler.plugins])
 
 
 def plugin_names(dask_worker):

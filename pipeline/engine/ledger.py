@@ -41,16 +41,14 @@ class Ledger:
             Whether images that failed are to be tried again.
         """
         self._planned.update(part.index for part in parts)
-        stored = [part for part in parts if part.index in self._stored]
-        unread = {part.index for part in stored if retry_failed or not self._is_known(part.index)}
-        bodies = iter(self._destination.read_many([part_name(part.index) for part in stored if part.index in unread]))
+        stored = [part_name(part.index) for part in parts if part.index in self._stored]
+        bodies = iter(self._destination.read_many(stored))
         for part in parts:
-            if part.index in unread:
-                work = self._compare(part, next(bodies), retry_failed=retry_failed)
-                if work is not None:
-                    yield work
-            elif part.index not in self._stored:
-                yield PartWork(part.index, part.refs)
+            self._forget(part.index)
+            data = next(bodies) if part.index in self._stored else b""
+            work = self._compare(part, data, retry_failed=retry_failed)
+            if work is not None:
+                yield work
 
     def enter(self, receipt: Receipt) -> None:
         """Take note of a part that was committed."""
@@ -74,14 +72,10 @@ class Ledger:
 
     def _compare(self, part: Part, data: bytes, *, retry_failed: bool) -> PartWork | None:
         found = split_part(data, part.refs, self._fingerprint, retry_failed=retry_failed)
-        self._forget(part.index)
         if not found.is_exact:
             return PartWork(part.index, found.missing, found.kept)
         self.enter(Receipt(part.index, self._stored[part.index], tally_of(data)))
         return None
-
-    def _is_known(self, part: int) -> bool:
-        return part in self._exact and self._exact[part][0] == self._stored[part]
 
     def _forget(self, part: int) -> None:
         former = self._exact.pop(part, None)

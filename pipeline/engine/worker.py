@@ -14,6 +14,7 @@ from distributed import Client, Worker, WorkerPlugin, get_worker
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
+from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Predict, Sample, Transform
@@ -83,28 +84,32 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
 def prepared_workers(client: Client, job: Job) -> Iterator[None]:
     """Prepare every worker of a cluster, those that join later too, and leave them as they were.
 
+    That holds for a driver that is killed too: then a plugin of the scheduler does it.
+
     Raises
     ------
     ClusterError
         If a worker cannot be prepared: as a rule it lacks this package.
     """
-    plugin = PipelinePlugin(job)
+    plugin, caretaker = PipelinePlugin(job), Caretaker(client.id, job.plugin_name)
     try:
+        client.register_plugin(caretaker)
         client.register_plugin(plugin)
     except Exception as error:
-        _forget(client, plugin.name)
+        _forget(client, plugin.name, caretaker.name)
         raise ClusterError(f"a worker cannot be prepared ({error}): install the pipeline there as here") from error
     try:
         yield
     finally:
-        _forget(client, plugin.name)
+        _forget(client, plugin.name, caretaker.name)
 
 
-def _forget(client: Client, plugin_name: str) -> None:
-    """Take the plugin away; a cluster that cannot any more must not decide how a run ends."""
+def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:
+    """Take the plugins away; a cluster that cannot any more must not decide how a run ends."""
     if client.status != "running":
         return
     try:
+        client.sync(client.scheduler.unregister_scheduler_plugin, name=caretaker_name, callback_timeout=FORGET_S)
         # The public method waits without limit for a worker that hangs.
         client.sync(client._unregister_worker_plugin, name=plugin_name, callback_timeout=FORGET_S)  # noqa: SLF001
     except Exception as error:  # noqa: BLE001  workers leave at any time

@@ -8,12 +8,13 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model
 
 from pipeline.errors import DeviceError, UsageError
@@ -177,7 +178,21 @@ def _prepare(name: str, state: dict[str, Tensor]) -> nn.Module:
     with torch.device("meta"):
         model = get_model(name)
     model.load_state_dict(dict(state), assign=True)  # a plain dict: files without batch counters load too
-    return fuse(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
+    return _folded(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Fold each batch norm into the convolution that is registered just before it, as in torchvision's ResNets.
+
+    torch.fx would find the pairs by tracing, but it patches ``nn.Module`` for the whole process meanwhile: a model that
+    another run has on another thread fails then.
+    """
+    for parent in model.modules():
+        for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return model
 
 
 def _moments(transform: Transform) -> tuple[tuple[float, ...], tuple[float, ...]]:

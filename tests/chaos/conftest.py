@@ -195,7 +195,7 @@ def left_on(address: str) -> list[str]:
 
 
 def _left(dask_scheduler: Any) -> list[str]:
-    plugins = [name for name in dask_scheduler.worker_plugins if "pipeline" in name]
+    plugins = [name for name in (*dask_scheduler.worker_plugins, *dask_scheduler.plugins) if "pipeline" in name]
     return [*map(str, dask_scheduler.tasks), *plugins]
 
 

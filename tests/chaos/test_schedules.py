@@ -19,8 +19,8 @@ N_GOOD, N_UNUSABLE = 22, 2
 N_PARTS = 6
 MAX_COMMANDS = 8
 
-ENDED_BY_FAULTS = {0, 4, 5, 130, -signal.SIGKILL}
-"""What a disturbed command may end with: done, storage, cluster, stopped, killed."""
+ENDED_BY_FAULTS = {0, 4, 5, 130, -signal.SIGKILL, -signal.SIGTERM}
+"""What a disturbed command may end with: done, storage, cluster, stopped, killed, ended before it could listen."""
 
 
 @dataclass(frozen=True)
