@@ -1,6 +1,8 @@
 # make demo    the main job on drawings, from S3 to S3, on this machine
 # make test    ruff, mypy and every test
-# Both make .venv on their first call. PYTHON=python3.12 chooses the interpreter; ARGS="--weights IMAGENET1K_V2" and the
+# make chaos   the scenarios that take more than 20 s each: processes killed, stores failing, random schedules of both
+# make audit   the pinned dependencies against the databases of known vulnerabilities (asks them over the internet)
+# All but audit make .venv on their first call. PYTHON=python3.12 chooses the interpreter; ARGS="--weights IMAGENET1K_V2" and the
 # like go to the demo.
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := demo,test,lint
 
-.PHONY: demo test lint pytest constraints facts clean
+.PHONY: demo test lint pytest chaos audit constraints facts clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline.demo $(ARGS)
@@ -28,6 +30,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
+
+# SEEDS=100 runs as many random schedules; FIRST_SEED=4711 begins with that one, to repeat it.
+SEEDS ?= 20
+chaos: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/chaos --seeds $(SEEDS) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(ARGS)
+
+audit:
+	rm -rf build/audit && $(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	rm -rf build/audit
 
 # Resolves pyproject.toml anew in a virtual environment of its own and pins what came.
 constraints:

@@ -1,11 +1,13 @@
 """Clusters that somebody else started: joined by address or scheduler file, and left as they were."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distributed import Client
+from distributed.versions import VersionMismatchWarning
 
 CONNECT_S = 10.0
 """Seconds in which a scheduler must answer."""
@@ -25,6 +27,8 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
         If no scheduler answers in time.
     """
     arguments = _arguments(address_or_file)
+    # cluster.versions says it in one line, and refuses.
+    warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     try:
         client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
     except TypeError as error:  # a tls:// address without certificates

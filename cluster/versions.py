@@ -4,13 +4,13 @@ from typing import Any
 
 from distributed import Client
 
-PACKAGES = ("python", "dask", "distributed", "pipeline")
+PACKAGES = ("python", "dask", "distributed", "dask-image-inference")
 """Those whose objects travel. Of Python the minor version counts."""
 
 
 def refuse_other_versions(client: Client) -> None:
     """Raise `ConnectionError` that names the first process of a cluster with other versions than the client's."""
-    found = client.get_versions(packages=["pipeline"])
+    found = client.get_versions(packages=list(PACKAGES[1:]))
     ours = _versions(found["client"])
     processes = {"the scheduler": found["scheduler"]} | {
         f"worker {address}": told for address, told in found["workers"].items()

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class InferenceThread:
     def __init__(self, load: Callable[[], Predict], n_threads: int) -> None:
         self._executor = ThreadPoolExecutor(1, "inference", _set_num_threads, (n_threads,))
         self._model: Future[Predict] = self._executor.submit(load)
+        self._last: Future[Any] = self._model
 
     def predict(self, batch: ImageBatch) -> Prediction:
         """Return the model's answer to a batch.
@@ -52,7 +54,14 @@ class InferenceThread:
         """
         if not batch.refs:
             return EMPTY
-        return self._executor.submit(self._run, batch.pixels).result()
+        answer = self._executor.submit(self._run, batch.pixels)
+        self._last = answer
+        return answer.result()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread still has something to do."""
+        return not self._last.done()
 
     def close(self) -> None:
         """Answer what is running, drop what waits, and let the model go."""

@@ -5,17 +5,19 @@ and no worker would ever be seen to fill up.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dask.sizeof import sizeof
-from distributed import Client, Worker, WorkerPlugin, get_worker
+from distributed import Client, Status, Worker, WorkerPlugin, get_worker
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
+from pipeline.engine.isolation import n_abandoned
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Predict, Sample, Transform
 from pipeline.storage import StorageOptions
@@ -24,6 +26,9 @@ logger = logging.getLogger("pipeline")
 
 FORGET_S = 10.0
 """Seconds that workers have for letting go of a run."""
+
+HUNG_S = 30.0
+"""Seconds after a run's end in which its threads must have come to theirs."""
 
 _REFERENCES_BYTES = 400
 """About what an image's address and version take."""
@@ -69,15 +74,23 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads))
 
     def teardown(self, worker: Worker) -> None:
-        """Let the model go; the worker stays as it was found."""
+        """Let the model go; the worker stays as it was found, or a new process takes its place if a thread hangs."""
         if self.inference is not None:
             self.inference.close()
+            worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
 
     def __getstate__(self) -> dict[str, Job]:
         return {"job": self.job}
 
     def __setstate__(self, state: dict[str, Job]) -> None:
         self.__init__(state["job"])  # type: ignore[misc]
+
+
+def _replace_if_hung(worker: Worker, inference: InferenceThread) -> None:
+    """End a process that a thread of the run still holds, for its nanny to begin another: no thread can be stopped."""
+    if worker.nanny is not None and worker.status == Status.running and (inference.is_busy or n_abandoned()):
+        logger.warning("a thread of a run that is over hangs in %s: its process is replaced", worker.address)
+        os._exit(1)
 
 
 @contextmanager
