@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -85,10 +86,10 @@ class Row:
     def __init__(self):
         self.fate = None
 
-    def confirm(self, position, listed):
+    def confirm(self, _, listed):
         self.fate = ("stays", listed.etag)
 
-    def remove(self, position):
+    def remove(self, _):
         self.fate = ("goes",)
 
 
@@ -116,4 +117,4 @@ def test_runs_ascend_and_hold_every_page_in_its_order(pages):
     runs = ascending_runs(heads)
 
     assert [head for run in runs for head in run] == heads
-    assert all(one.last < after.first for run in runs for one, after in zip(run, run[1:], strict=False))
+    assert all(one.last < after.first for run in runs for one, after in pairwise(run))
