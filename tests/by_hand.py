@@ -58,8 +58,7 @@ class DaskByHand:
     def worker_processes(self) -> list[psutil.Process]:
         """Return the processes that compute: each the child of its nanny."""
         nannies = [psutil.Process(worker.pid) for worker in self.workers if worker.poll() is None]
-        children = [child for nanny in nannies for child in nanny.children()]
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        return [child for nanny in nannies for child in nanny.children() if _computes(child)]
 
     def close(self) -> None:
         """End every process."""
@@ -77,6 +76,13 @@ class DaskByHand:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *command, *LOOPBACK], stderr=log, stdout=log, env=self._environment
             )
+
+
+def _computes(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" not in " ".join(process.cmdline())
+    except psutil.Error:  # it was killed a moment ago
+        return False
 
 
 def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
