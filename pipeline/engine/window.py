@@ -83,6 +83,9 @@ class Window:
             return None
         if future is None:
             return None
+        if future.status in ("pending", "lost"):  # its worker is gone with it: it is computed again
+            future.add_done_callback(self._events.put)
+            return None
         if future.status != "finished":
             return self._failed(future)
         if future.key in self._batches:

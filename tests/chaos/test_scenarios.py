@@ -49,24 +49,15 @@ def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, as
     assert left_on(shared.address) == []
 
 
-def test_03_workers_that_die_all_the_time_cost_time_and_no_image(command, shared, assert_whole, record_property):
-    started = time.monotonic()
-    status, said = command.run(shared.address, "--min-workers", "2")
-    undisturbed_s = time.monotonic() - started
-    assert status == 0, said
-    again = Command(command.server, command.source, command.folder)
+def test_03_workers_that_die_all_the_time_cost_time_and_no_image(command, shared, assert_whole):
     with Client(shared.address, set_as_default=False) as client:
         # A new process needs about 8 s until its first part is done.
         client.register_plugin(KillWorker(delay="32 s", mode="segfault"), name="kill")
-        started = time.monotonic()
-        status, said = again.run(shared.address, timeout_s=240)
-        disturbed_s = time.monotonic() - started
+        status, said = command.run(shared.address, timeout_s=240)
         client.unregister_worker_plugin("kill")
 
     assert status == 0, said
-    assert_whole(again)
-    record_property("undisturbed_s", round(undisturbed_s, 1))
-    record_property("disturbed_s", round(disturbed_s, 1))
+    assert_whole(command)
 
 
 def test_04_a_worker_that_is_sent_away_takes_no_image_with_it(command, own_cluster, assert_whole):
@@ -95,9 +86,7 @@ def test_05_an_image_that_kills_its_decoder_is_alone_to_blame(command, shared, p
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_06_a_driver_killed_and_begun_again_computes_no_part_twice(
-    command, shared, assert_whole, share, record_property
-):
+def test_06_a_driver_killed_and_begun_again_computes_no_part_twice(command, shared, assert_whole, share):
     command.start(shared.address, "--min-workers", "2")
     command.await_parts(max(1, round(9 * share)))
     command.kill()
@@ -110,8 +99,6 @@ def test_06_a_driver_killed_and_begun_again_computes_no_part_twice(
     assert status == 0, said
     assert_whole(command)
     assert command.n_parts() - n_before == 9 - len(before)
-    record_property("parts_before", len(before))
-    record_property("puts_after", command.n_parts() - n_before)
 
 
 def test_07_a_scheduler_that_dies_ends_the_run_with_the_command_that_resumes_it(
@@ -142,24 +129,16 @@ def test_08_the_same_run_started_twice_makes_one_table(command, shared, assert_w
     assert_whole(command)
 
 
-def test_13_a_store_that_falls_silent_ends_the_run(command, shared):
-    command.start(shared.address)
-    command.await_parts(1)
-    command.server.faults.add("silent", method="GET", key="Images/")
-
-    status, said = command.end(150)
-
-    assert status == 4, said
-    assert "Images" in said
-
-
 def test_19_a_fast_bucket_does_not_fill_a_worker(command, server, tmp_path, assert_whole):
     with dask_by_hand(tmp_path, 1) as probe:
+        (worker,) = _await_workers(probe, 1)
         idle = Command(command.server, command.source, command.folder)
-        status, said = idle.run(probe.address, "--limit", "8")
-        assert status == 0, said
-        (worker,) = probe.worker_processes()
-        idle_bytes = worker.memory_info().rss
+        idle.start(probe.address, "--limit", "4")
+        idle_bytes = 0  # with its model, and hardly anything to do
+        while idle.process.poll() is None:
+            idle_bytes = max(idle_bytes, worker.memory_info().rss)
+            time.sleep(0.1)
+        assert idle.end()[0] == 0
     folder = tmp_path / "limited"
     folder.mkdir()
     limit = idle_bytes + 600 * 2**20
