@@ -39,7 +39,7 @@ chaos: $(VENV)/.installed
 audit:
 	rm -rf build/audit && $(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 	rm -rf build/audit
 
 # Resolves pyproject.toml anew in a virtual environment of its own and pins what came.
