@@ -177,6 +177,10 @@ def test_a_destination_of_other_settings_is_refused_with_what_differs(finished, 
     assert read_outcomes(s3, f"{destination}/outcomes").equals(table)
 
 
+def summary_of(stdout):
+    return [line for line in stdout.splitlines() if line.startswith(("top-", "of breeds", "failed"))]
+
+
 def test_a_finished_run_needs_no_worker_to_find_that_nothing_is_to_do(finished, source, weights):
     stdout, destination, _ = finished
     before = read_json(f"{destination}/run.json")
@@ -185,8 +189,7 @@ def test_a_finished_run_needs_no_worker_to_find_that_nothing_is_to_do(finished, 
 
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
-    told = [line for line in stdout.splitlines() if line.startswith(("top-", "of breeds", "failed", "images  "))]
-    assert told[1:] == [line for line in again.stdout.splitlines() if line.startswith(("top-", "of breeds", "failed"))]
+    assert summary_of(again.stdout) == summary_of(stdout) != []
     assert read_json(f"{destination}/run.json") == before
 
 
