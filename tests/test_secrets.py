@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+from contextlib import ExitStack
 
 import pytest
 
@@ -39,10 +40,11 @@ def test_25_nothing_that_travels_holds_a_key(source, bucket):
     assert_free_of_secrets(repr((job, graph.commit.dask, open_storage(source, job.source_options))))
 
 
-def test_25_nothing_that_is_written_or_logged_holds_a_key(client, source, bucket, caplog, monkeypatch):
+def test_25_nothing_that_is_written_or_logged_holds_a_key(client, source, bucket, caplog):
     job = new_job(f"s3://{bucket}/out")
-    with caplog.at_level(logging.DEBUG):
-        logging.getLogger("distributed").setLevel(logging.DEBUG)
+    with ExitStack() as stack:
+        for name in (None, "pipeline", "distributed"):
+            stack.enter_context(caplog.at_level(logging.DEBUG, name))
         drive(client, job, listing_of(source))
 
     for name in job.destination.names():
