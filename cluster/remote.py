@@ -1,5 +1,6 @@
 """Clusters that somebody else started: joined by address or scheduler file, and left as they were."""
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distributed import Client
+from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
 CONNECT_S = 10.0
@@ -22,17 +24,20 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
     Raises
     ------
     ValueError
-        If this is neither an address nor an existing file.
+        If this is neither an address nor a scheduler file, or its scheduler asks for certificates and there are none.
     ConnectionError
         If no scheduler answers in time.
     """
-    arguments = _arguments(address_or_file)
+    address = _address(address_or_file)
+    if address.startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
+        raise ValueError(
+            f"--cluster {address_or_file}: {address} takes only clients with a certificate; "
+            "set distributed.comm.tls in Dask's YAML"
+        )
     # cluster.versions says it in one line, and refuses.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     try:
-        client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
-    except TypeError as error:  # a tls:// address without certificates
-        raise ValueError(f"--cluster {address_or_file}: {error}; set distributed.comm.tls in Dask's YAML") from error
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(
             f"--cluster {address_or_file}: no scheduler answers there within {CONNECT_S:g} s"
@@ -41,11 +46,14 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
         yield client
 
 
-def _arguments(address_or_file: str) -> dict[str, str]:
+def _address(address_or_file: str) -> str:
     if Path(address_or_file).is_file():
-        return {"scheduler_file": address_or_file}
+        try:
+            return str(json.loads(Path(address_or_file).read_text())["address"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"--cluster {address_or_file}: this file names no scheduler's address") from error
     if _ADDRESS.fullmatch(address_or_file):
-        return {"address": address_or_file if "://" in address_or_file else f"tcp://{address_or_file}"}
+        return address_or_file if "://" in address_or_file else f"tcp://{address_or_file}"
     raise ValueError(
         f"--cluster {address_or_file}: expected auto, cuda, cpu, a scheduler's address such as tcp://10.0.0.7:8786, "
         "or the path of an existing scheduler file"

@@ -183,15 +183,19 @@ def test_nothing_is_left_on_the_cluster(client, job, source):
 
 
 def test_a_stop_finishes_what_is_in_flight_and_commits_it(client, job, source):
-    stop = threading.Event()
+    stop, is_over = threading.Event(), threading.Event()
 
     def listing():
         yield from list(refs_of(source))[:20]
         stop.set()
+        is_over.wait(60)
         yield from list(refs_of(source))[20:]
 
-    with pytest.raises(InterruptedRunError):
-        drive(client, job, listing, stop=stop)
+    try:
+        with pytest.raises(InterruptedRunError):
+            drive(client, job, listing, stop=stop)
+    finally:
+        is_over.set()
 
     assert len(rows_of(job.destination)) in (0, 20)
     assert not any(client.run(plugin_names).values())

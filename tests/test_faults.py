@@ -205,6 +205,17 @@ def test_26_a_tls_scheduler_refuses_a_plain_client_and_takes_one_with_certificat
             assert client.scheduler.address == address
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"workers": {}}', '"tcp://127.0.0.1:8786"'])
+def test_a_file_that_names_no_scheduler_is_refused(tmp_path, content):
+    (tmp_path / "notes.txt").write_text(content)
+
+    with (
+        pytest.raises(ValueError, match="this file names no scheduler's address"),
+        join_cluster(f"{tmp_path}/notes.txt"),
+    ):
+        pass
+
+
 def _await(condition, timeout_s=30):
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:

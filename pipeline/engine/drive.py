@@ -163,7 +163,7 @@ class Driver:
         return self._ledger.still_stands() and planner.still_stands()
 
     def _refill(self, planner: Planner, *, retry_failed: bool) -> None:
-        while self._window.n_batches < BATCHES_AHEAD * self._watch.n_slots:
+        while self._window.n_batches < BATCHES_AHEAD * self._watch.n_slots and not self._stop.is_set():
             work = next(self._works, None)
             if work is not None:
                 self._submit(work)
