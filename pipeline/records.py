@@ -5,7 +5,7 @@ true size. A tensor exists only on the inference thread.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -242,3 +242,6 @@ class Receipt:
 
     requests: Counter[str] = field(default_factory=Counter)
     """What this worker process asked of its stores since its last receipt, by kind."""
+
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that this worker process spent since its last receipt, by `pipeline.engine.spending.Activity`."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engine.spending import Spending
 from pipeline.errors import ModelLoadError
 from pipeline.records import ImageBatch, ModelSpec, Predict, Prediction
 from pipeline.stages.architectures import torchvision_weights
@@ -37,9 +38,12 @@ class InferenceThread:
         Returns the model; called exactly once, on this thread.
     n_threads
         Cores that the model may use. torch's number of threads belongs to the thread that sets it.
+    spending
+        Is told how long the thread was busy.
     """
 
-    def __init__(self, load: Callable[[], Predict], n_threads: int) -> None:
+    def __init__(self, load: Callable[[], Predict], n_threads: int, spending: Spending) -> None:
+        self._spending = spending
         self._executor = ThreadPoolExecutor(1, "inference", _set_num_threads, (n_threads,))
         self._model: Future[Predict] = self._executor.submit(load)
         self._last: Future[Any] = self._model
@@ -72,7 +76,9 @@ class InferenceThread:
         error = self._model.exception()
         if error is not None:
             raise ModelLoadError(f"cannot load the model: {type(error).__name__}: {error}") from error
-        return self._model.result()(pixels)
+        model = self._model.result()
+        with self._spending.on("infer"):
+            return model(pixels)
 
 
 def load_classifier(spec: ModelSpec, options: StorageOptions) -> Predict:

@@ -27,10 +27,13 @@ def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> 
     is_suspect
         Whether one of them may kill the process that decodes it: a child process does.
     """
-    job = current_plugin(plugin_name).job
-    bodies = open_storage(refs[0].url, job.source_options).read_many([(ref.url, ref.etag) for ref in refs])
-    read = [(ref, body) for ref, body in zip(refs, bodies, strict=True) if isinstance(body, bytes)]
-    decoded = iter((decode_apart if is_suspect else decode_in_time)(read, job.transform))
+    plugin = current_plugin(plugin_name)
+    with plugin.spending.on("read"):
+        storage = open_storage(refs[0].url, plugin.job.source_options)
+        bodies = storage.read_many([(ref.url, ref.etag) for ref in refs])
+    with plugin.spending.on("decode"):
+        read = [(ref, body) for ref, body in zip(refs, bodies, strict=True) if isinstance(body, bytes)]
+        decoded = iter((decode_apart if is_suspect else decode_in_time)(read, plugin.job.transform))
     return [
         ImageFailure(ref, "read", body.reason) if isinstance(body, ReadFault) else next(decoded)
         for ref, body in zip(refs, bodies, strict=True)
@@ -50,11 +53,13 @@ def infer(batch: ImageBatch, batch_id: str, plugin_name: str) -> list[Outcome]:
     WorkerUnfitError
         If this worker has no model, or its device has failed for good.
     """
-    inference = current_plugin(plugin_name).inference
-    if inference is None:
+    plugin = current_plugin(plugin_name)
+    if plugin.inference is None:
         raise RuntimeError(f"the inference thread of {plugin_name} was never started")
     try:
-        return score(batch, inference.predict(batch), batch_id)
+        with plugin.spending.on("wait"):
+            prediction = plugin.inference.predict(batch)
+        return score(batch, prediction, batch_id)
     except ModelLoadError as error:
         raise WorkerUnfitError(get_worker().address, str(error), False) from error
     except DeviceError as error:
@@ -69,9 +74,11 @@ def commit(part: int, kept: bytes, batches: Sequence[Sequence[Outcome]], plugin_
     UsageError
         If the destination was taken over by a run whose predictions something else decides.
     """
-    job = current_plugin(plugin_name).job
-    if job.destination.fingerprint() != job.fingerprint:
-        raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
-    data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept)
-    etag = job.destination.write(part_name(part), data)
-    return Receipt(part, etag, tally_of(data), requests_since_last())
+    plugin = current_plugin(plugin_name)
+    job = plugin.job
+    with plugin.spending.on("commit"):
+        if job.destination.fingerprint() != job.fingerprint:
+            raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
+        data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept)
+        etag = job.destination.write(part_name(part), data)
+    return Receipt(part, etag, tally_of(data), requests_since_last(), plugin.spending.since_last())

@@ -18,6 +18,7 @@ from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import n_abandoned
+from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Predict, Sample, Transform
 from pipeline.storage import StorageOptions
@@ -66,12 +67,13 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, job: Job) -> None:
         self.job = job
         self.name = job.plugin_name
+        self.spending = Spending()
         self.inference: InferenceThread | None = None
 
     def setup(self, worker: Worker) -> None:
         """Mend the allocator and start the inference thread."""
         mend_allocator()
-        self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads))
+        self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
 
     def teardown(self, worker: Worker) -> None:
         """Let the model go; the worker stays as it was found, or a new process takes its place if a thread hangs."""
