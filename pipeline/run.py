@@ -17,19 +17,19 @@ from cluster.connect import ClusterOptions, connect, local_kind
 from pipeline import provenance
 from pipeline.adoption import stored_run, take_destination
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import Console, Heading, print_failures, print_summary, printable
+from pipeline.console import Console, Heading, print_failures, print_speed, print_summary, printable
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
 from pipeline.engine.plan import PlanTotals
-from pipeline.engine.worker import Job, prepared_workers
+from pipeline.engine.worker import Job, prepared_workers, worker_facts
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
-from pipeline.provenance import Session, Stopwatch, new_run_id
+from pipeline.provenance import Session, Stopwatch, new_run_id, told_session
 from pipeline.records import ModelSpec, Tally
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.storage import join, options_from_environment, redact, requests_since_last
@@ -83,12 +83,13 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        n_scored, tally = _carry_out(config, ends, spec, run_id, stopwatch, stop)
+        tally, session = _carry_out(config, ends, spec, run_id, stopwatch, stop)
+        print_summary(tally, join(ends.destination.url, "outcomes"))
+        print_speed(session.n_scored, stopwatch.total_s, session.verdict)
     else:
-        n_scored, tally = 0, finished
+        tally = finished
         click.echo("every image has its row already: nothing to do")
-
-    print_summary(tally, n_scored, stopwatch.total_s, join(ends.destination.url, "outcomes"))
+        print_summary(tally, join(ends.destination.url, "outcomes"))
     if tally.n_failed > config.max_failure_rate * tally.n_images:
         raise FailureRateError(failure_sentence(tally.n_failed, tally.n_images, config.max_failure_rate))
     return tally
@@ -104,8 +105,9 @@ def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -
 
 def _carry_out(
     config: RunConfig, ends: Ends, spec: ModelSpec, run_id: str, stopwatch: Stopwatch, stop: StopRequest
-) -> tuple[int, Tally]:
-    """Connect, compute what is missing, mark the run as complete; return the images scored and the run's counts."""
+) -> tuple[Tally, Session]:
+    """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
+    sessions: list[Session] = []
     with ExitStack() as stack:
         client = _connect(config, stack)
         spec = replace(spec, precision=_resolve_precision(config, client))
@@ -120,10 +122,11 @@ def _carry_out(
         driver = Driver(client, job, _batching(config), limits, console, stop.event)
 
         def conclude(totals: PlanTotals, tally: Tally) -> None:
+            """Mark the run as complete; where somebody else changes it meanwhile this is done again."""
             stopwatch.lap("compute")
-            requests = driver.requests + requests_since_last()
-            session = Session(run_id, stopwatch.started_at, driver.n_scored, stopwatch.timings_s, requests)
-            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, session), totals, tally)
+            driver.account.requests.update(requests_since_last())
+            sessions.append(told_session(run_id, stopwatch, driver.account, worker_facts(client, job)))
+            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, sessions[-1]), totals, tally)
 
         stop.is_graceful = True
         try:
@@ -131,7 +134,7 @@ def _carry_out(
         except FailureRateError:
             print_failures(driver.tally)
             raise
-    return driver.n_scored, tally
+    return tally, sessions[-1]
 
 
 def _connect(config: RunConfig, stack: ExitStack) -> Client:

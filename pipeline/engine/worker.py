@@ -6,6 +6,7 @@ and no worker would ever be seen to fill up.
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import n_abandoned
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
-from pipeline.records import ImageBatch, Predict, Sample, Transform
+from pipeline.records import ImageBatch, Predict, Sample, Transform, WorkerFacts
 from pipeline.storage import StorageOptions
 
 logger = logging.getLogger("pipeline")
@@ -117,6 +118,21 @@ def prepared_workers(client: Client, job: Job) -> Iterator[None]:
         yield
     finally:
         _forget(client, plugin.name, caretaker.name)
+
+
+def worker_facts(client: Client, job: Job) -> list[WorkerFacts]:
+    """Return what the workers of a run have, as far as they say so in time."""
+    try:
+        told = client.sync(client._run, _facts, job.plugin_name, on_error="ignore", callback_timeout=FORGET_S)  # noqa: SLF001  as in _forget
+    except Exception as error:  # noqa: BLE001  what is only told must not decide how a run ends
+        logger.warning("could not ask the workers what they have: %s", error)
+        return []
+    return list(told.values())
+
+
+def _facts(plugin_name: str, dask_worker: Worker) -> WorkerFacts:
+    has_model = dask_worker.plugins[plugin_name].inference is not None
+    return WorkerFacts(dask_worker.ip, dask_worker.state.nthreads, usable_cores(sys.maxsize), has_model)
 
 
 def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:
