@@ -24,7 +24,7 @@ from pipeline.engine.finished import finished_tally
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier
 from pipeline.engine.plan import PlanTotals
-from pipeline.engine.worker import Job, prepared_workers, worker_facts
+from pipeline.engine.worker import Job, model_resource, prepared_workers, worker_facts
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
@@ -111,7 +111,7 @@ def _carry_out(
     with ExitStack() as stack:
         client = _connect(config, stack)
         spec = replace(spec, precision=_resolve_precision(config, client))
-        job = _job(run_id, ends, spec)
+        job = _job(run_id, ends, spec, model_resource(client, config.model_resource))
         stack.enter_context(prepared_workers(client, job))
         record = take_destination(config, ends.destination, ends.selection.source, spec, run_id)
         stopwatch.lap("connect")
@@ -172,7 +172,7 @@ def _mark_complete(destination: Destination, record: dict[str, Any], totals: Pla
     destination.write(SUCCESS, b"")
 
 
-def _job(run_id: str, ends: Ends, spec: ModelSpec) -> Job:
+def _job(run_id: str, ends: Ends, spec: ModelSpec, model_resource: str | None) -> Job:
     return Job(
         run_id=run_id,
         fingerprint=fingerprint(spec),
@@ -180,6 +180,7 @@ def _job(run_id: str, ends: Ends, spec: ModelSpec) -> Job:
         source_options=ends.source_options,
         transform=spec.transform,
         load_model=partial(load_classifier, spec, options_from_environment()),
+        model_resource=model_resource,
     )
 
 

@@ -15,27 +15,19 @@ _N_RECEIPTS = 8
 
 
 class Balance:
-    """Follows how busy the models are, by the latest receipts.
+    """Follows how busy the models are, by the latest receipts."""
 
-    Parameters
-    ----------
-    n_models
-        Workers that have the model.
-    """
-
-    def __init__(self, n_models: int) -> None:
-        self._n_models = n_models
+    def __init__(self) -> None:
         self._latest: deque[tuple[float, float]] = deque(maxlen=_N_RECEIPTS)
 
     def committed(self, receipt: Receipt, now_s: float) -> None:
         """Take note of a part that was committed."""
         self._latest.append((now_s, receipt.spent_s.get("infer", 0.0)))
 
-    @property
-    def is_starving(self) -> bool:
-        """Whether the models wait for images; so they do until the contrary is known."""
+    def is_starving(self, n_models: int) -> bool:
+        """Return whether so many models wait for images; so they do until the contrary is known."""
         if len(self._latest) < 2:
             return True
         span_s = self._latest[-1][0] - self._latest[0][0]
         infer_s = sum(seconds for _, seconds in self._latest) - self._latest[0][1]
-        return infer_s < BUSY * span_s * self._n_models
+        return infer_s < BUSY * span_s * n_models
