@@ -1,6 +1,6 @@
 """What the engine itself costs per image, and whether that, or its memory, grows with the bucket.
 
-``python benchmarks/scale.py`` carries 10 thousand, 100 thousand and 1 million images through the real listing, planning,
+``python benchmarks/scale.py`` carries 10 thousand, 100 thousand and 1 million images through the real listing, plan,
 window, graphs, commits and resume, and plans and resumes 10 million. Only reading, decoding and the model are stand-ins
 (``scale_stand_ins.py``), whose share of the processors is taken away: what is left is the engine's own. The client, the
 scheduler and the one worker are processes of their own, and each phase of each size has new ones (``scale_phase.py``).
@@ -20,14 +20,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import psutil
 import pyarrow.parquet as pq
 from scale_phase import BATCHES_PER_PART, FINGERPRINT, PART_SIZE
 from scale_stand_ins import TRANSFORM
@@ -37,8 +35,7 @@ from pipeline.destination import part_name, plan_page_number
 
 HERE = Path(__file__).parent
 ENGINE = ("client", "scheduler", "worker")
-SMALLEST_S = 0.02
-"""Where a process takes less than so many seconds in a phase, it is left out of the comparison."""
+
 
 GOAL_MS = 0.25
 GOAL_GROWTH = 0.10
@@ -55,7 +52,9 @@ class Step:
 
 @click.command()
 @click.option("--sizes", default="10_000,100_000,1_000_000", show_default=True, help="Images carried through all.")
-@click.option("--plan-sizes", default="1_000_000,10_000_000", show_default=True, help="Images planned and resumed only.")
+@click.option(
+    "--plan-sizes", default="1_000_000,10_000_000", show_default=True, help="Images planned and resumed only."
+)
 @click.option("--folder", type=click.Path(file_okay=False), help="Where all is written (default: a temporary folder).")
 @click.option("--result", default=str(HERE / "results" / "scale.json"), show_default=True, help="Where figures go.")
 def main(sizes: str, plan_sizes: str, folder: str | None, result: str) -> None:
@@ -149,8 +148,8 @@ def _memory(process: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 HEADING = (
-    f"{'phase':<10} {'images':>11} {'wall s':>8} {'images/s':>9} | us of a core per image: {'client':>7} {'scheduler':>9} "
-    f"{'worker':>7} {'engine':>7} | peak MiB: {'client':>6} {'scheduler':>9} {'worker':>6}"
+    f"{'phase':<10} {'images':>11} {'wall s':>8} {'images/s':>9} | us of a core per image:{'client':>7} {'scheduler':>9}"
+    f" {'worker':>7} {'engine':>7} | peak MiB: {'client':>6} {'scheduler':>9} {'worker':>6}"
 )
 
 

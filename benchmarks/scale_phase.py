@@ -115,7 +115,10 @@ PHASES = {phase.__name__: phase for phase in (everything, planning, resume, fini
 @contextmanager
 def _prepared(folder: Path) -> Iterator[tuple[OwnCluster, Client]]:
     """Yield a cluster and its client after one small run: what is paid once per process is paid."""
-    with own_cluster(folder / f"cluster-{uuid4().hex}") as cluster, Client(cluster.address, set_as_default=False) as client:
+    with (
+        own_cluster(folder / f"cluster-{uuid4().hex}") as cluster,
+        Client(cluster.address, set_as_default=False) as client,
+    ):
         client.wait_for_workers(1, timeout=60)
         _drive(client, _destination(folder / f"warm-up-{uuid4().hex}"), PART_SIZE)
         yield cluster, client

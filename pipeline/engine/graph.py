@@ -19,6 +19,7 @@ from dask import delayed
 from dask.delayed import Delayed
 
 from pipeline.engine import tasks
+from pipeline.engine.packing import PackedRefs
 from pipeline.engine.worker import Job
 from pipeline.records import ImageRef, PartWork
 
@@ -90,4 +91,4 @@ def _batch_graph(
 
 def _preprocess(chunk: tuple[ImageRef, ...], *, is_suspect: bool) -> Delayed:
     """Bind a chunk to its task before Dask sees it: as an argument, each field of each image would be searched."""
-    return delayed(partial(tasks.preprocess, chunk, is_suspect), name="preprocess", traverse=False)
+    return delayed(partial(tasks.preprocess, PackedRefs.pack(chunk), is_suspect), name="preprocess", traverse=False)

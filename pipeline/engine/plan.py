@@ -115,7 +115,7 @@ class Planner:
         try:
             heads = read_heads(self._destination)
             self._next_page = max((head.number for head in heads), default=-1) + 1
-            self._next_part = max((head.last_part for head in heads), default=-1) + 1
+            self._next_part = max((head.ends.last_part for head in heads), default=-1) + 1
             planned = self._settled(merged_rows(self._destination, heads))
             self._append(unplanned(self._until_stopped(), planned))
             self._close()
@@ -141,14 +141,13 @@ class Planner:
                 self._settle(page)
 
     def _settle(self, page: PageDraft) -> None:
-        parts = page.parts()
         if page.is_changed:
             with self._changing():
-                if not parts:
+                if not page.n_images:
                     self._destination.delete([plan_page_name(page.number)])
                     return
-                self._destination.write(plan_page_name(page.number), encode_plan_page(parts))
-        self._announce(page.number, parts)
+                self._destination.write(plan_page_name(page.number), encode_plan_page(page.parts()))
+        self._announce(page.number, page.n_images, page.n_parts)
 
     def _append(self, unplanned: Iterator[ImageRef]) -> None:
         """Write pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
@@ -169,7 +168,7 @@ class Planner:
                 refs = [ref for ref in refs if ref.url not in self._adopted]
             self._next_page = number + 1
             self._next_part = max(part.index for part in parts) + 1
-            self._announce(number, parts)
+            self._announce(number, sum(len(part.refs) for part in parts), len(parts))
             if is_ours:
                 return
 
@@ -186,8 +185,8 @@ class Planner:
         if is_first:
             self._destination.unmark()
 
-    def _announce(self, number: int, parts: list[Part]) -> None:
-        self.totals = self.totals.with_page(sum(len(part.refs) for part in parts), len(parts))
+    def _announce(self, number: int, n_images: int, n_parts: int) -> None:
+        self.totals = self.totals.with_page(n_images, n_parts)
         self._pages.put(number)
         self._wake()
 
