@@ -11,8 +11,10 @@ Keys read ``preprocess-<run>-<part>-<attempt>-<batch>-<chunk>``: Dask groups and
 queues the grouped ``preprocess`` tasks on the scheduler instead of filling the workers' memory with pixels.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import toolz
 from dask import delayed
@@ -59,10 +61,8 @@ def part_graph(work: PartWork, job: Job, batching: Batching) -> PartGraph:
         _batch_graph(refs, f"{prefix}-{i:02d}", f"{name}-{i:02d}", work, job, batching)
         for i, refs in enumerate(batches)
     ]
-    commit = partial(tasks.commit, work.index, work.kept)
-    committed = delayed(commit, name="commit", traverse=False)(
-        infers, job.plugin_name, dask_key_name=f"commit-{prefix}"
-    )
+    commit = partial(tasks.commit, work.index, work.kept, plugin_name=job.plugin_name)
+    committed = _gathering(commit, "commit")(*infers, dask_key_name=f"commit-{prefix}")
     sizes = {infer.key: len(refs) for infer, refs in zip(infers, batches, strict=True)}
     return PartGraph(work, committed, sizes, infers)
 
@@ -80,13 +80,22 @@ def part_of(key: str, run_id: str) -> int | None:
 def _batch_graph(
     refs: tuple[ImageRef, ...], suffix: str, batch_id: str, work: PartWork, job: Job, batching: Batching
 ) -> Delayed:
-    reformat, infer = delayed(tasks.reformat), delayed(tasks.infer)
+    reformat, infer = _gathering(tasks.reformat, "reformat"), delayed(tasks.infer)
     chunks = [
         _preprocess(chunk, is_suspect=work.is_suspect)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
         for i, chunk in enumerate(toolz.partition_all(batching.images_per_task or len(refs), refs))
     ]
-    batch = reformat(chunks, dask_key_name=f"reformat-{suffix}")
+    batch = reformat(*chunks, dask_key_name=f"reformat-{suffix}")
     return infer(batch, batch_id, job.plugin_name, dask_key_name=f"infer-{suffix}")
+
+
+def _gathering(task: Callable[[Sequence[Any]], Any], name: str) -> Delayed:
+    """Have a task that takes a list take each of its inputs by itself: a list is searched and optimised by Dask."""
+    return delayed(partial(_gathered, task), name=name, traverse=False)
+
+
+def _gathered(task: Callable[[Sequence[Any]], Any], *inputs: Any) -> Any:
+    return task(inputs)
 
 
 def _preprocess(chunk: tuple[ImageRef, ...], *, is_suspect: bool) -> Delayed:

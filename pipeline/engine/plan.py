@@ -153,11 +153,12 @@ class Planner:
         """Write pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
         fresh = (ref for ref in unplanned if ref.url not in self._adopted)
         n_parts = 1
-        while refs := list(islice(fresh, n_parts * self._part_size)):
-            self._append_page(refs)
+        while self._append_page(list(islice(fresh, n_parts * self._part_size))):  # only one page's images in memory
             n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
 
-    def _append_page(self, refs: list[ImageRef]) -> None:
+    def _append_page(self, refs: list[ImageRef]) -> bool:
+        """Write a page, after those that others write meanwhile; return whether there was an image for any."""
+        is_any = bool(refs)
         while refs:
             parts = [Part(self._next_part + i, tuple(chunk)) for i, chunk in enumerate(self._chunks(refs))]
             with self._changing():
@@ -170,7 +171,8 @@ class Planner:
             self._next_part = max(part.index for part in parts) + 1
             self._announce(number, sum(len(part.refs) for part in parts), len(parts))
             if is_ours:
-                return
+                break
+        return is_any
 
     def _chunks(self, refs: list[ImageRef]) -> Iterator[tuple[ImageRef, ...]]:
         return iter(toolz.partition_all(self._part_size, refs))
