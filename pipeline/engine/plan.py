@@ -30,7 +30,8 @@ from pipeline.engine.stored_plan import (
 from pipeline.records import ImageRef, Part
 from pipeline.stages.outcomes import decode_plan_page, encode_plan_page
 
-MAX_PARTS_PER_PAGE = 64
+MAX_PARTS_PER_PAGE = 32
+"""The images of two pages are in the client's memory at a time, the planner's and the driver's: about 15 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
