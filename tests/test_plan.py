@@ -12,6 +12,7 @@ from pipeline.destination import PLAN_CLOSED, Destination
 from pipeline.engine.plan import Planner
 from pipeline.engine.stored_plan import PageHead, ascending_runs, unplanned
 from pipeline.records import ImageRef
+from pipeline.stages.outcomes import PlanPageEnds
 from pipeline.storage import options_from_environment
 from tests.driving import listing_of
 from tests.faulty_s3 import faulty_s3
@@ -112,9 +113,11 @@ def test_listing_and_plan_are_joined_as_sets_are(listed, planned):
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=5), max_size=10))
 def test_runs_ascend_and_hold_every_page_in_its_order(pages):
-    heads = [PageHead(number, f"{min(page):02d}", f"{max(page):02d}", 0) for number, page in enumerate(pages)]
+    heads = [
+        PageHead(number, PlanPageEnds(f"{min(page):02d}", f"{max(page):02d}", 0)) for number, page in enumerate(pages)
+    ]
 
     runs = ascending_runs(heads)
 
     assert [head for run in runs for head in run] == heads
-    assert all(one.last < after.first for run in runs for one, after in pairwise(run))
+    assert all(one.ends.last < after.ends.first for run in runs for one, after in pairwise(run))

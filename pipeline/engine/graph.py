@@ -11,15 +11,18 @@ Keys read ``preprocess-<run>-<part>-<attempt>-<batch>-<chunk>``: Dask groups and
 queues the grouped ``preprocess`` tasks on the scheduler instead of filling the workers' memory with pixels.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import toolz
 from dask import annotate, delayed
 from dask.delayed import Delayed
 
 from pipeline.engine import tasks
+from pipeline.engine.packing import PackedRefs
 from pipeline.engine.worker import Job
 from pipeline.records import ImageRef, PartWork
 
@@ -78,10 +81,8 @@ def part_graph(work: PartWork, job: Job, batching: Batching, placement: Placemen
             infer(stack, f"{name}-{i:02d}", job.plugin_name, dask_key_name=f"infer-{prefix}-{i:02d}")
             for i, stack in enumerate(stacks)
         ]
-    commit = partial(tasks.commit, work.index, work.kept)
-    committed = delayed(commit, name="commit", traverse=False)(
-        infers, job.plugin_name, dask_key_name=f"commit-{prefix}"
-    )
+    commit = partial(tasks.commit, work.index, work.kept, plugin_name=job.plugin_name)
+    committed = _gathering(commit, "commit")(*infers, dask_key_name=f"commit-{prefix}")
     sizes = {infer.key: len(refs) for infer, refs in zip(infers, batches, strict=True)}
     return PartGraph(work, committed, sizes, infers)
 
@@ -110,14 +111,23 @@ def _inferring(placement: Placement | None) -> AbstractContextManager[None]:
 
 
 def _stack(refs: tuple[ImageRef, ...], suffix: str, work: PartWork, job: Job, batching: Batching) -> Delayed:
-    reformat = delayed(tasks.reformat)
+    reformat = _gathering(tasks.reformat, "reformat")
     chunks = [
         _preprocess(chunk, is_suspect=work.is_suspect)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
         for i, chunk in enumerate(toolz.partition_all(batching.images_per_task or len(refs), refs))
     ]
-    return reformat(chunks, dask_key_name=f"reformat-{suffix}")
+    return reformat(*chunks, dask_key_name=f"reformat-{suffix}")
+
+
+def _gathering(task: Callable[[Sequence[Any]], Any], name: str) -> Delayed:
+    """Have a task that takes a list take each of its inputs by itself: a list is searched and optimised by Dask."""
+    return delayed(partial(_gathered, task), name=name, traverse=False)
+
+
+def _gathered(task: Callable[[Sequence[Any]], Any], *inputs: Any) -> Any:
+    return task(inputs)
 
 
 def _preprocess(chunk: tuple[ImageRef, ...], *, is_suspect: bool) -> Delayed:
     """Bind a chunk to its task before Dask sees it: as an argument, each field of each image would be searched."""
-    return delayed(partial(tasks.preprocess, chunk, is_suspect), name="preprocess", traverse=False)
+    return delayed(partial(tasks.preprocess, PackedRefs.pack(chunk), is_suspect), name="preprocess", traverse=False)

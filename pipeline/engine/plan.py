@@ -30,7 +30,8 @@ from pipeline.engine.stored_plan import (
 from pipeline.records import ImageRef, Part
 from pipeline.stages.outcomes import decode_plan_page, encode_plan_page
 
-MAX_PARTS_PER_PAGE = 64
+MAX_PARTS_PER_PAGE = 32
+"""The images of two pages are in the client's memory at a time, the planner's and the driver's: about 15 MB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Planner:
         try:
             heads = read_heads(self._destination)
             self._next_page = max((head.number for head in heads), default=-1) + 1
-            self._next_part = max((head.last_part for head in heads), default=-1) + 1
+            self._next_part = max((head.ends.last_part for head in heads), default=-1) + 1
             planned = self._settled(merged_rows(self._destination, heads))
             self._append(unplanned(self._until_stopped(), planned))
             self._close()
@@ -141,24 +142,24 @@ class Planner:
                 self._settle(page)
 
     def _settle(self, page: PageDraft) -> None:
-        parts = page.parts()
         if page.is_changed:
             with self._changing():
-                if not parts:
+                if not page.n_images:
                     self._destination.delete([plan_page_name(page.number)])
                     return
-                self._destination.write(plan_page_name(page.number), encode_plan_page(parts))
-        self._announce(page.number, parts)
+                self._destination.write(plan_page_name(page.number), encode_plan_page(page.parts()))
+        self._announce(page.number, page.n_images, page.n_parts)
 
     def _append(self, unplanned: Iterator[ImageRef]) -> None:
         """Write pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
         fresh = (ref for ref in unplanned if ref.url not in self._adopted)
         n_parts = 1
-        while refs := list(islice(fresh, n_parts * self._part_size)):
-            self._append_page(refs)
+        while self._append_page(list(islice(fresh, n_parts * self._part_size))):  # only one page's images in memory
             n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
 
-    def _append_page(self, refs: list[ImageRef]) -> None:
+    def _append_page(self, refs: list[ImageRef]) -> bool:
+        """Write a page, after those that others write meanwhile; return whether there was an image for any."""
+        is_any = bool(refs)
         while refs:
             parts = [Part(self._next_part + i, tuple(chunk)) for i, chunk in enumerate(self._chunks(refs))]
             with self._changing():
@@ -169,9 +170,10 @@ class Planner:
                 refs = [ref for ref in refs if ref.url not in self._adopted]
             self._next_page = number + 1
             self._next_part = max(part.index for part in parts) + 1
-            self._announce(number, parts)
+            self._announce(number, sum(len(part.refs) for part in parts), len(parts))
             if is_ours:
-                return
+                break
+        return is_any
 
     def _chunks(self, refs: list[ImageRef]) -> Iterator[tuple[ImageRef, ...]]:
         return iter(toolz.partition_all(self._part_size, refs))
@@ -186,8 +188,8 @@ class Planner:
         if is_first:
             self._destination.unmark()
 
-    def _announce(self, number: int, parts: list[Part]) -> None:
-        self.totals = self.totals.with_page(sum(len(part.refs) for part in parts), len(parts))
+    def _announce(self, number: int, n_images: int, n_parts: int) -> None:
+        self.totals = self.totals.with_page(n_images, n_parts)
         self._pages.put(number)
         self._wake()
 

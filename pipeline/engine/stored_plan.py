@@ -6,8 +6,9 @@ each later one that found new images makes another; merged, they are as sorted a
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count, groupby, repeat
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ import toolz
 from pipeline.destination import PLAN_FOLDER, Destination, plan_page_name, plan_page_number
 from pipeline.records import ImageRef, Part
 from pipeline.stages.labels import wnid_of
-from pipeline.stages.outcomes import decode_plan_page, encode_plan_page
+from pipeline.stages.outcomes import PlanPage, PlanPageEnds, decode_plan_page, encode_plan_page, plan_page_ends
 
 _PAGES_AT_ONCE = 4
 """Pages in memory while their heads are read."""
@@ -27,48 +28,70 @@ class PageHead:
     """What tells where a page belongs."""
 
     number: int
-    first: str
-    last: str
-
-    last_part: int
-    """The greatest number of a part in it."""
+    ends: PlanPageEnds
 
 
 class PageDraft:
     """A stored page, to be confirmed or corrected row by row."""
 
-    def __init__(self, number: int, rows: list[tuple[int, ImageRef]]) -> None:
+    def __init__(self, number: int, page: PlanPage) -> None:
         self.number = number
-        self._rows: list[tuple[int, ImageRef] | None] = list(rows)
-        self.is_changed = False
+        self._page = page
+        self._removed: set[int] = set()
+        self._has_other_versions = False
+        self.last_position = len(page.urls) - 1
+        """The position after which the page is dealt with."""
 
     def __iter__(self) -> Iterator["PlannedRow"]:
         """Yield (image, this page, position) of each row as it was stored."""
-        for position, row in enumerate(self._rows):
-            if row is not None:  # a row is corrected only after it was yielded
-                yield row[1].url, self, position
+        return zip(self._page.urls, repeat(self), count())
 
     @property
-    def last_position(self) -> int:
-        """The position after which the page is dealt with."""
-        return len(self._rows) - 1
+    def is_changed(self) -> bool:
+        """Whether the page is not what is stored any more."""
+        return self._has_other_versions or bool(self._removed)
+
+    @property
+    def n_images(self) -> int:
+        """Images that are left."""
+        return len(self._page.urls) - len(self._removed)
+
+    @property
+    def n_parts(self) -> int:
+        """Parts that have an image left."""
+        return len({part for position, part in enumerate(self._page.parts) if position not in self._removed})
 
     def confirm(self, position: int, listed: ImageRef) -> None:
         """Take the version of an image that is listed now."""
-        row = self._rows[position]
-        if row is not None and (row[1].etag, row[1].size_bytes) != (listed.etag, listed.size_bytes):
-            self._rows[position] = (row[0], listed)
-            self.is_changed = True
+        etags, sizes_bytes = self._page.etags, self._page.sizes_bytes
+        if etags[position] != listed.etag or sizes_bytes[position] != listed.size_bytes:
+            etags[position], sizes_bytes[position] = listed.etag, listed.size_bytes
+            self._has_other_versions = True
 
     def remove(self, position: int) -> None:
         """Drop an image that is not listed any more."""
-        self._rows[position] = None
-        self.is_changed = True
+        self._removed.add(position)
 
     def parts(self) -> list[Part]:
         """Return the parts as they are now, each image with the label that its path tells."""
-        rows = ((part, replace(ref, wnid=wnid_of(ref.url))) for part, ref in filter(None, self._rows))
-        return [Part(part, tuple(ref for _, ref in members)) for part, members in groupby(rows, key=itemgetter(0))]
+        page = self._page
+        rows = zip(page.parts, page.urls, page.etags, page.sizes_bytes, strict=True)
+        left = (row for position, row in enumerate(rows) if position not in self._removed)
+        return [
+            Part(part, tuple(ImageRef(url, etag, size, label_of(url)) for _, url, etag, size in members))
+            for part, members in groupby(left, key=itemgetter(0))
+        ]
+
+
+def label_of(url: str) -> str | None:
+    """Return what `wnid_of` does, which is asked once for a folder instead of once for each of its images."""
+    folder, _, name = url.rpartition("/")
+    return _label_of_folder(folder) or wnid_of(name)
+
+
+@lru_cache
+def _label_of_folder(folder: str) -> str | None:
+    return wnid_of(f"{folder}/_")
 
 
 PlannedRow: TypeAlias = tuple[str, PageDraft, int]
@@ -100,7 +123,7 @@ def ascending_runs(heads: Sequence[PageHead]) -> list[list[PageHead]]:
     """Cut pages into runs in which each begins after the one before has ended."""
     runs: list[list[PageHead]] = []
     for head in heads:
-        if not runs or head.first <= runs[-1][-1].last:
+        if not runs or head.ends.first <= runs[-1][-1].ends.last:
             runs.append([])
         runs[-1].append(head)
     return runs
@@ -143,7 +166,5 @@ def _run(destination: Destination, heads: list[PageHead]) -> Iterator[PlannedRow
 
 
 def _head(number: int, data: bytes) -> PageHead | None:
-    rows = decode_plan_page(data)
-    if not rows:
-        return None
-    return PageHead(number, rows[0][1].url, rows[-1][1].url, max(part for part, _ in rows))
+    ends = plan_page_ends(data)
+    return None if ends is None else PageHead(number, ends)
