@@ -96,6 +96,7 @@ def test_a_listing_is_sorted_flat_and_keeps_to_its_folder(storage, folder):
     assert urls == sorted(join(folder, name) for name in names)
 
 
+@pytest.mark.parametrize("place", ["memory", "file", "s3 by auto", "rclone by auto"], indirect=True)
 def test_pages_hold_at_most_a_thousand_and_nothing_is_lost_between_them(storage, folder):
     names = {join(folder, f"{i:04d}.jpg") for i in range(1003)}
     for url in names:
