@@ -14,9 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pipeline.config import RunConfig
 from pipeline.demo.s3 import CREDENTIALS
-from pipeline.errors import StorageError
-from pipeline.storage import StorageOptions, options_from_environment
+from pipeline.errors import StorageError, UsageError
+from pipeline.preflight import check_ends
+from pipeline.storage import CHANGED, GONE, StorageOptions, options_from_environment, requests
 from pipeline.storage.s3 import S3Storage
 from pipeline.storage.s3_place import Keyring
 from tests.faulty_s3 import faulty_s3
@@ -113,10 +115,13 @@ def test_a_key_that_is_no_path_is_read_like_any_other(server, bucket, key):
     storage = storage_on(server.endpoint)
     storage.read_many(filled(storage, bucket, 1))
     storage.write(f"s3://{bucket}/{key}", b"odd")
-    storage.write(f"s3://{bucket}/{key.rstrip('/').replace('//', '/')}x", b"even")
+    storage.write(f"s3://{bucket}/dogs/4.jpg", b"even")
     odd = [item for item in listed(storage, bucket) if item[0] == f"s3://{bucket}/{key}"]
+    before = requests()
 
     assert storage.read_many(odd) == [b"odd"]
+
+    assert requests() - before == {"read": 1, "bytes_read": 3}
 
 
 def test_a_client_that_always_fails_is_not_asked_for_a_while(server, bucket):
@@ -136,13 +141,40 @@ def test_where_the_environment_would_send_obstore_elsewhere_it_is_not_sent(serve
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     storage = storage_on(server.endpoint)
     objects = filled(storage, bucket)
-    storage.read_many(objects)
-    server.log.clear()
+    storage.read_many(objects[:1])
+    before = requests()
 
     assert storage.read_many(objects) == [b"0", b"1", b"2"]
 
-    assert server.count("GET") == 3
-    assert server.count("GET", agent=OBSTORE) == 0
+    assert requests() - before == {"read": 3, "bytes_read": 3}
+
+
+def test_an_object_that_is_gone_or_replaced_is_asked_for_once(server, bucket):
+    storage = storage_on(server.endpoint)
+    objects = filled(storage, bucket)
+    storage.read_many(objects[:1])
+    storage.delete([objects[1][0]])
+    storage.write(objects[2][0], b"another")
+    server.log.clear()
+
+    assert storage.read_many(objects) == [b"0", GONE, CHANGED]
+
+    assert server.count("GET") == server.count("GET", agent=OBSTORE) == 3
+
+
+@pytest.mark.parametrize("s3_client", ["auto", "obstore", "s3fs"])
+def test_the_choice_reaches_both_ends_of_the_pipe(server, bucket, s3_client, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    filled(storage_on(server.endpoint), bucket, 1)
+
+    ends = check_ends(RunConfig(f"s3://{bucket}/dogs", f"s3://{bucket}/out", s3_client=s3_client))
+
+    assert (ends.source_options.s3_client, ends.destination.options.s3_client) == (s3_client, s3_client)
+
+
+def test_a_client_that_nobody_knows_is_a_usage_error():
+    with pytest.raises(UsageError, match="--s3-client boto"):
+        RunConfig("s3://bucket/dogs", "s3://bucket/out", s3_client="boto")
 
 
 # With which keys
@@ -160,6 +192,7 @@ def test_public_buckets_are_read_without_a_signature(server, bucket, s3_client):
     assert storage.read_many(objects) == [b"0", b"1", b"2"]
 
     assert [request for request in server.log if "HTTP_AUTHORIZATION" in request.headers] == []
+    assert server.count(agent=OBSTORE) == (3 if s3_client == "obstore" else 0)
 
 
 @BOTH
@@ -172,6 +205,7 @@ def test_who_pays_is_told_with_every_request(server, bucket, s3_client):
     storage.read_many(objects)
 
     assert [request.headers["HTTP_X_AMZ_REQUEST_PAYER"] for request in server.log] == ["requester"] * 3
+    assert server.count(agent=OBSTORE) == (3 if s3_client == "obstore" else 0)
 
 
 @BOTH
@@ -227,8 +261,12 @@ def test_a_profile_gives_keys_endpoint_and_region(tmp_path, monkeypatch, s3_clie
 
         objects = filled(storage, "dogs")
         storage.read_many(objects[:1])
+        before = requests()
 
         assert storage.read_many(objects) == [b"0", b"1", b"2"]
+
+        assert requests() - before == {"read": 3, "bytes_read": 3}
+        assert s3_client == "s3fs" or storage._first._stores["dogs"] is not None
 
 
 @BOTH
@@ -244,8 +282,12 @@ def test_https_is_spoken_and_certificates_are_checked(tmp_path, monkeypatch, s3_
         storage = storage_on(endpoint, s3_client, region="us-east-1")
         objects = filled(storage, "dogs")
         storage.read_many(objects[:1])
+        before = requests()
 
         assert storage.read_many(objects) == [b"0", b"1", b"2"]
+
+        assert requests() - before == {"read": 3, "bytes_read": 3}
+        assert s3_client == "s3fs" or storage._first._stores["dogs"] is not None
 
 
 @BOTH

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, PreconditionError
+from obstore.exceptions import BaseError, GenericError, PreconditionError
 from obstore.store import ObjectStore
 
 from pipeline.storage.counting import count
@@ -109,7 +109,7 @@ class ObstoreReader:
             self._n_failures_in_a_row = 0
             self._rests_until = time.monotonic() + _REST_S
             log.warning(
-                "obstore failed %d times in a row (%s): s3fs reads for %g s",
+                "obstore failed %d times in a row (last: %s); s3fs reads for %g s",
                 _FAILURES_BEFORE_REST,
                 type(error).__name__,
                 _REST_S,
@@ -119,9 +119,16 @@ class ObstoreReader:
         """Return what reads a bucket; None where obstore cannot be brought to where botocore goes."""
         with self._lock:
             if bucket not in self._stores:
-                place = self._place_of(bucket)
-                self._stores[bucket] = None if place is None else open_bucket(self._options, bucket, place)
+                self._stores[bucket] = self._opened(bucket)
             return self._stores[bucket]
+
+    def _opened(self, bucket: str) -> ObjectStore | None:
+        place = self._place_of(bucket)
+        try:
+            return None if place is None else open_bucket(self._options, bucket, place)
+        except Exception as error:  # noqa: BLE001  whatever it is, there is a client that could
+            log.warning("obstore cannot open bucket %s (%s): s3fs reads it", bucket, type(error).__name__)
+            return None
 
 
 def _translated(error: Exception, is_silence: bool) -> Exception | None:
@@ -131,5 +138,4 @@ def _translated(error: Exception, is_silence: bool) -> Exception | None:
     if isinstance(error, DamagedBodyError):
         return error
     # An answer (403, 404) or a mistake of ours is the other client's to judge; the rest is the network's or a 5xx.
-    is_generic = isinstance(error, BaseError) and type(error).__name__ == "GenericError"
-    return ConnectionError(type(error).__name__) if is_generic else None
+    return ConnectionError(type(error).__name__) if isinstance(error, GenericError) else None

@@ -17,9 +17,12 @@ CONNECT_S = 5.0
 
 
 def open_bucket(options: StorageOptions, bucket: str, place: Place) -> ObjectStore | None:
-    """Return the store of a bucket; None where this process's environment would send obstore elsewhere."""
-    if os.environ.get("AWS_ENDPOINT_URL_S3", place.endpoint).rstrip("/") != place.endpoint:
-        return None  # obstore lets this variable overrule what it is told
+    """Return the store of a bucket; None where obstore would go elsewhere than botocore, or sign in another way."""
+    is_signed_alike = options.anon or place.region is not None
+    # obstore lets this variable overrule what it is told.
+    is_sent_alike = os.environ.get("AWS_ENDPOINT_URL_S3", place.endpoint).rstrip("/") == place.endpoint
+    if not (is_signed_alike and is_sent_alike):
+        return None
     settings: dict[str, Any] = {
         "endpoint": place.endpoint,
         "region": place.region or "us-east-1",

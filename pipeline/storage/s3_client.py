@@ -36,7 +36,7 @@ class S3Client:
         self._payer = {"RequestPayer": "requester"} if options.requester_pays else {}
         self._retries = Retries(longest_pause_s=min(5.0, options.deadline_s / 10))
         self._slots = asyncio.Semaphore(_CONCURRENCY)
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Place | None] = {}
         self._watched: Any = None
         self._fs = S3FileSystem(
             anon=options.anon,
@@ -63,7 +63,7 @@ class S3Client:
         return sync(self._fs.loop, self._gather, calls)  # type: ignore[no-any-return]
 
     def place_of(self, bucket: str) -> Place | None:
-        """Return where the last object read from a bucket was asked for; None if none was."""
+        """Return where the last object read from a bucket was asked for; None if none was, or nobody can tell."""
         return self._places.get(bucket)
 
     async def attempt(

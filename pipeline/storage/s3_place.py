@@ -66,8 +66,8 @@ class Keyring:
         return Keyring, ()
 
 
-def place_of(bucket: str, url: str, headers: Mapping[str, Any]) -> Place:
-    """Return the place of a bucket that a request for one of its objects was sent to.
+def place_of(bucket: str, url: str, headers: Mapping[str, Any]) -> Place | None:
+    """Return the place of a bucket that a request for one of its objects was sent to; None where no URL shows it.
 
     >>> place_of("dogs", "https://dogs.s3.eu-west-3.amazonaws.com/a/dogs/1.jpg", {})
     Place(endpoint='https://dogs.s3.eu-west-3.amazonaws.com', is_virtual_host=True, region=None)
@@ -76,7 +76,9 @@ def place_of(bucket: str, url: str, headers: Mapping[str, Any]) -> Place:
     """
     parts = urlsplit(url)
     is_virtual_host = parts.netloc.startswith(f"{bucket}.")
-    before = "" if is_virtual_host else parts.path.partition(f"/{bucket}/")[0]
+    before, shown, _ = ("", "/", "") if is_virtual_host else parts.path.partition(f"/{bucket}/")
+    if not shown:
+        return None  # an access point's, for one
     signed = headers.get("Authorization", "")
     scope = _SCOPE.search(signed.decode() if isinstance(signed, bytes) else signed)
     return Place(f"{parts.scheme}://{parts.netloc}{before}", is_virtual_host, scope[1] if scope else None)
