@@ -69,6 +69,11 @@ class RunConfig:
     )
     anon: bool = _option("Read SOURCE without credentials, as public buckets allow.", False, bool, is_flag=True)
     requester_pays: bool = _option("Agree to pay for reading SOURCE.", False, bool, is_flag=True)
+    s3_client: str = _option(
+        "What reads from S3: 's3fs', or 'obstore' where ETags vouch for the bytes; 'auto' is the faster, obstore.",
+        "auto",
+        click.Choice(["auto", "obstore", "s3fs"]),
+    )
     retry_failed: bool = _option("Score again the images that failed before.", False, bool, is_flag=True)
     stall_timeout: float = _option(
         "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"

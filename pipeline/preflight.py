@@ -81,8 +81,10 @@ def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:
 
 def _ends(config: RunConfig) -> Ends:
     selection = Selection(resolve_url(config.source), config.include, config.exclude, config.limit)
-    destination = Destination(resolve_url(config.destination), options_from_environment())
-    source_options = options_from_environment(anon=config.anon, requester_pays=config.requester_pays)
+    destination = Destination(resolve_url(config.destination), options_from_environment(s3_client=config.s3_client))
+    source_options = options_from_environment(
+        anon=config.anon, requester_pays=config.requester_pays, s3_client=config.s3_client
+    )
     return Ends(selection, source_options, destination)
 
 

@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -57,6 +57,9 @@ class Request:
 
     status: int
     """As it was answered; 0 if it never was."""
+
+    headers: Mapping[str, str]
+    """As WSGI names them: HTTP_USER_AGENT."""
 
 
 @dataclass
@@ -123,24 +126,30 @@ class FaultyS3:
         self.endpoint = ""
         self.faults = Faults(seed)
         self.log: list[Request] = []
+        self.read_by = "auto"
+        """Which client a test reads with."""
         self.released = threading.Event()
         """Once set, the silenced connections close."""
         self._moto: App = DomainDispatcherApplication(create_backend_app)
 
-    def count(self, method: str = "", key: str = "") -> int:
-        """Return how many requests have come whose method and key two regular expressions find."""
-        return sum(bool(re.search(method, item.method) and re.search(key, item.key)) for item in self.log)
+    def count(self, method: str = "", key: str = "", agent: str = "") -> int:
+        """Return how many requests have come whose method, key and client three regular expressions find."""
+        return sum(
+            all(map(re.search, (method, key, agent), (item.method, item.key, item.headers.get("HTTP_USER_AGENT", ""))))
+            for item in self.log
+        )
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method, key = environ["REQUEST_METHOD"], environ["PATH_INFO"].encode("latin1").decode().lstrip("/")
         key = key.partition("/")[2]
+        sent = {name: environ[name] for name in environ if name.startswith("HTTP_")}
         faults = self.faults.of(method, key)
         if "silent" in faults:
-            self.log.append(Request(method, key, 0))
+            self.log.append(Request(method, key, 0, sent))
             self.released.wait()
             raise ConnectionAbortedError
         status, headers, body = self._answer(environ, faults)
-        self.log.append(Request(method, key, status))
+        self.log.append(Request(method, key, status, sent))
         start_response(f"{status} -", headers)
         yield body
 

@@ -113,6 +113,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "PIL": ("pipeline.stages.decode", "pipeline.demo.images"),
     "pyarrow": ("pipeline.stages.outcomes", "pipeline.evaluation"),  # evaluation: reads what outcomes wrote, on its own
     "pynvml": ("cluster.local",),
+    "obstore": ("pipeline.storage.obstore_reader", "pipeline.storage.obstore_store"),
     "s3fs": ("pipeline.storage.s3_client",),
     "stamina": ("pipeline.storage.retries",),
     "toolz": ("pipeline.engine", "pipeline.storage"),

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+_PROBE_SHARE = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class StorageOptions:
@@ -25,11 +27,20 @@ class StorageOptions:
 
     region: str | None = None
 
+    s3_client: str = "auto"
+    """What reads from S3: 's3fs', or 'obstore' wherever an ETag vouches for the bytes and s3fs elsewhere; 'auto' is the
+    faster, obstore."""
+
     deadline_s: float = 60.0
     """Seconds after which a request, with all its retries, is given up."""
 
     attempt_s: float = 20.0
     """Seconds of silence after which a single attempt is given up."""
+
+    @property
+    def read_deadline_s(self) -> float:
+        """Seconds for all attempts at one object; the rest goes into asking whether it is the store that fails."""
+        return self.deadline_s * (1 - _PROBE_SHARE)
 
 
 @dataclass(frozen=True, slots=True)

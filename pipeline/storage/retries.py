@@ -41,7 +41,15 @@ class Retries:
         self._longest_pause_s = longest_pause_s
         self._n_failures_in_a_row = 0
 
-    async def run(self, verb: str, call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
+    async def run(
+        self,
+        verb: str,
+        call: Callable[[], Awaitable[T]],
+        deadline_s: float,
+        failed: Exception | None = None,
+        *,
+        is_retry: bool = False,
+    ) -> T:
         """Return what a call returns, or raise its last error: one that will not pass, or that of the deadline.
 
         Parameters
@@ -52,6 +60,10 @@ class Retries:
             Makes one attempt.
         deadline_s
             Seconds for all attempts and pauses together; `TimeoutError` if not even the first was over by then.
+        failed
+            The error of an attempt that was made elsewhere, which stands for the first.
+        is_retry
+            Whether there was such an attempt, though its error may tell nothing.
         """
         failures: list[Exception] = []  # that might have passed
         attempts = stamina.retry_context(on=lambda error: self._pause(error, failures), attempts=None, timeout=None)
@@ -59,7 +71,9 @@ class Retries:
             async with asyncio.timeout(deadline_s):
                 async for attempt in attempts:
                     with attempt:
-                        return await self._once(verb, call, is_retry=attempt.num > 1)
+                        if failed is not None and attempt.num == 1:
+                            raise failed
+                        return await self._once(verb, call, is_retry=is_retry or attempt.num > 1)
         except TimeoutError as silence:
             raise (failures[-1] if failures else silence) from None
         raise AssertionError("stamina ends with a result or an exception")

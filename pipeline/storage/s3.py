@@ -1,6 +1,5 @@
 """S3 and servers that speak its protocol: flat listings, one GET per object tied to its ETag, one PUT. Effects: S3."""
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,29 +11,30 @@ from botocore.exceptions import ClientError
 
 from pipeline.errors import StorageError
 from pipeline.storage.counting import count
-from pipeline.storage.interface import CHANGED, GONE, TOO_BIG, ReadFault, StorageOptions, StoredObject
-from pipeline.storage.s3_body import BodyReader, plain_etag
-from pipeline.storage.s3_client import S3Client, split
-from pipeline.storage.s3_errors import S3_ERRORS, UNMET, UNSUPPORTED, code_of, fault_of, is_answer, no_usable_answer
+from pipeline.storage.interface import GONE, ReadFault, StorageOptions, StoredObject
+from pipeline.storage.obstore_reader import ObstoreReader
+from pipeline.storage.s3_body import BodyReader, etag_of
+from pipeline.storage.s3_client import S3Client
+from pipeline.storage.s3_errors import UNMET, UNSUPPORTED, code_of
+from pipeline.storage.s3_reading import NOT_TRIED, S3Reader, Tried
+from pipeline.storage.urls import split_s3
 
 _PAGE = 1000
 """Objects that one listing or one deletion may name."""
-
-_PROBE_SHARE = 0.2
-"""Of a read's deadline, what is kept for asking whether it is the object or the store that does not answer."""
 
 
 class S3Storage:
     """A `pipeline.storage.Storage` on S3 and on servers that speak its protocol."""
 
     def __init__(self, options: StorageOptions) -> None:
-        self._options = options
+        bodies = BodyReader()
         self._client = S3Client(options)
-        self._bodies = BodyReader()
+        self._reader = S3Reader(options, self._client, bodies)
+        self._first = None if options.s3_client == "s3fs" else ObstoreReader(options, bodies, self._client.place_of)
 
     def list_pages(self, folder: str) -> Iterator[list[StoredObject]]:
         """Yield every object below a folder in sorted order; see `Storage.list_pages`."""
-        bucket, key = split(folder)
+        bucket, key = split_s3(folder)
         request = {"Prefix": f"{key}/" if key else ""}
         while True:
             page = self._client.wait_for(
@@ -47,7 +47,10 @@ class S3Storage:
 
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each object or its fault; see `Storage.read_many`."""
-        return self._client.wait_for_all([partial(self._read, *item) for item in objects])
+        tried = self._first.read_many(objects) if self._first else [NOT_TRIED] * len(objects)
+        left = [(item, before) for item, before in zip(objects, tried, strict=True) if isinstance(before, Tried)]
+        read = iter(self._client.wait_for_all([partial(self._reader.read, *item, before) for item, before in left]))
+        return [next(read) if isinstance(body, Tried) else body for body in tried]
 
     def write(self, url: str, data: bytes) -> str:
         """Put an object whole and return its ETag; see `Storage.write`."""
@@ -67,7 +70,7 @@ class S3Storage:
     def delete(self, urls: Iterable[str]) -> None:
         """Delete objects, a thousand with each request; see `Storage.delete`."""
         for some in toolz.partition_all(_PAGE, urls):
-            for urls_of_one in toolz.groupby(lambda url: split(url)[0], some).values():
+            for urls_of_one in toolz.groupby(lambda url: split_s3(url)[0], some).values():
                 self._delete(urls_of_one)
 
     def _delete(self, urls: Sequence[str]) -> None:
@@ -80,8 +83,8 @@ class S3Storage:
                 self._delete([url])
 
     async def _delete_at_once(self, urls: Sequence[str]) -> None:
-        keys = [split(url)[1] for url in urls]
-        bucket = split(urls[0])[0]
+        keys = [split_s3(url)[1] for url in urls]
+        bucket = split_s3(urls[0])[0]
         if len(keys) == 1:
             await self._client.call("delete_object", bucket, Key=keys[0])
             return
@@ -107,46 +110,12 @@ class S3Storage:
                 raise
 
     async def _put(self, url: str, data: bytes, **condition: str) -> str:
-        bucket, key = split(url)
+        bucket, key = split_s3(url)
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         answer = await self._client.call("put_object", bucket, Key=key, Body=data, ContentMD5=digest, **condition)
         count(bytes_written=len(data))
-        return plain_etag(answer)
-
-    async def _read(self, url: str, etag: str) -> bytes | ReadFault:
-        deadline_s = self._options.deadline_s * (1 - _PROBE_SHARE)
-        try:
-            return await self._client.attempt(url, "read", partial(self._get, url, etag, set()), deadline_s)
-        except MemoryError:
-            return TOO_BIG
-        except StorageError as error:
-            fault = fault_of(error.__cause__)
-            if fault is None and await self._is_well(split(url)[0]):
-                fault = no_usable_answer(error.__cause__)
-            if fault is None:
-                raise
-            return fault
-
-    async def _get(self, url: str, etag: str, seen: set[str]) -> bytes | ReadFault:
-        bucket, key = split(url)
-        condition = {"IfMatch": f'"{etag}"'} if etag else {}
-        answer = await self._client.call("get_object", bucket, Key=key, **condition)
-        # Some servers ignore If-Match: the answer's own ETag decides.
-        if etag not in ("", plain_etag(answer)):
-            answer["Body"].close()
-            return CHANGED
-        return await self._bodies.read(bucket, answer, seen)
-
-    async def _is_well(self, bucket: str) -> bool:
-        """Return whether the store answers at all, so that what fails is the object."""
-        count(list=1)
-        try:
-            async with asyncio.timeout(self._options.deadline_s * _PROBE_SHARE):
-                await self._client.call("list_objects_v2", bucket, MaxKeys=1)
-        except S3_ERRORS as error:
-            return is_answer(error)
-        return True
+        return etag_of(answer)
 
 
 def _stored(bucket: str, entry: dict[str, Any]) -> StoredObject:
-    return StoredObject(f"s3://{bucket}/{entry['Key']}", plain_etag(entry), entry["Size"])
+    return StoredObject(f"s3://{bucket}/{entry['Key']}", etag_of(entry), entry["Size"])

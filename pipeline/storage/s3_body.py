@@ -32,10 +32,11 @@ class DamagedBodyError(Exception):
 
 
 class BodyReader:
-    """Reads bodies and remembers, by bucket, whether ETags have proved to be MD5s."""
+    """Reads bodies and remembers, by bucket, whether ETags have proved to be MD5s. Safe between threads."""
 
     def __init__(self) -> None:
         self._proven: set[str] = set()
+        self._encrypted: set[str] = set()
 
     async def read(self, bucket: str, answer: dict[str, Any], seen: set[str]) -> bytes:
         """Return the body of an answer of ``get_object``.
@@ -52,9 +53,23 @@ class BodyReader:
         """
         data = await _whole(answer)
         count(bytes_read=len(data))
-        if _names_md5(answer) and not self._is_believable(bucket, plain_etag(answer), await _md5(data), seen):
+        if _is_encrypted(answer):
+            self._encrypted.add(bucket)
+        elif _is_md5(etag_of(answer)) and not self._is_believable(bucket, etag_of(answer), await _md5(data), seen):
             raise DamagedBodyError(MISMATCH)
         return data
+
+    def is_vouched_for(self, bucket: str, etag: str) -> bool:
+        """Return whether an ETag is an MD5 as far as can be known without the object's own answer.
+
+        So it is where one has proved to be, and no object has been met whose ETag is of another kind.
+        """
+        return bucket in self._proven and bucket not in self._encrypted and _is_md5(etag)
+
+    @staticmethod
+    def is_what_etag_says(etag: str, data: bytes) -> bool:
+        """Return whether bytes have the MD5 that an ETag is."""
+        return _hexdigest(data) == etag
 
     def _is_believable(self, bucket: str, etag: str, digest: str, seen: set[str]) -> bool:
         if digest == etag:
@@ -65,15 +80,18 @@ class BodyReader:
         return came_before and bucket not in self._proven
 
 
-def plain_etag(entry: dict[str, Any]) -> str:
-    """Return the ETag of an answer or of an entry of a listing, which some servers quote and some do not.
+def plain_etag(etag: str | None) -> str:
+    """Return an ETag without its quotes, which some servers send and some do not; empty where there is none.
 
-    >>> plain_etag({"ETag": '"900150983cd24fb0d6963f7d28e17f72"'}) == plain_etag(
-    ...     {"ETag": "900150983cd24fb0d6963f7d28e17f72"}
-    ... )
-    True
+    >>> plain_etag('"900150983cd24fb0d6963f7d28e17f72"')
+    '900150983cd24fb0d6963f7d28e17f72'
     """
-    return str(entry.get("ETag", "")).removeprefix("W/").strip('"')
+    return (etag or "").removeprefix("W/").strip('"')
+
+
+def etag_of(entry: dict[str, Any]) -> str:
+    """Return the plain ETag of one of botocore's answers, or of an entry of a listing."""
+    return plain_etag(entry.get("ETag"))
 
 
 async def _whole(answer: dict[str, Any]) -> bytes:
@@ -91,9 +109,12 @@ async def _whole(answer: dict[str, Any]) -> bytes:
     return data
 
 
-def _names_md5(answer: dict[str, Any]) -> bool:
-    is_encrypted = "aws:kms" in str(answer.get("ServerSideEncryption")) or "SSECustomerAlgorithm" in answer
-    return not is_encrypted and _MD5.fullmatch(plain_etag(answer)) is not None
+def _is_encrypted(answer: dict[str, Any]) -> bool:
+    return "aws:kms" in str(answer.get("ServerSideEncryption")) or "SSECustomerAlgorithm" in answer
+
+
+def _is_md5(etag: str) -> bool:
+    return _MD5.fullmatch(etag) is not None
 
 
 async def _md5(data: bytes) -> str:

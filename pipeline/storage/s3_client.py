@@ -6,6 +6,7 @@ session alone, and `pipeline.storage.retries` repeats.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from fsspec.asyn import sync
@@ -15,11 +16,16 @@ from pipeline.errors import StorageError
 from pipeline.storage.interface import StorageOptions
 from pipeline.storage.retries import Retries
 from pipeline.storage.s3_errors import S3_ERRORS, explain
+from pipeline.storage.s3_place import Place, place_of
+from pipeline.storage.urls import split_s3
 
 T = TypeVar("T")
 
 _CONCURRENCY = 32
 """Requests at a time, of all threads of this process: as many as there are connections, so that none waits for one."""
+
+_bucket: ContextVar[str] = ContextVar("_bucket")
+"""Whose object the request is for that this task of the event loop makes."""
 
 
 class S3Client:
@@ -30,6 +36,8 @@ class S3Client:
         self._payer = {"RequestPayer": "requester"} if options.requester_pays else {}
         self._retries = Retries(longest_pause_s=min(5.0, options.deadline_s / 10))
         self._slots = asyncio.Semaphore(_CONCURRENCY)
+        self._places: dict[str, Place | None] = {}
+        self._watched: Any = None
         self._fs = S3FileSystem(
             anon=options.anon,
             endpoint_url=options.endpoint_url,
@@ -54,8 +62,19 @@ class S3Client:
         """Return what all calls return, made concurrently; the first that raises ends the others."""
         return sync(self._fs.loop, self._gather, calls)  # type: ignore[no-any-return]
 
-    async def attempt(self, url: str, verb: str, call: Callable[[], Awaitable[T]], deadline_s: float) -> T:
+    def place_of(self, bucket: str) -> Place | None:
+        """Return where the last object read from a bucket was asked for; None if none was, or nobody can tell."""
+        return self._places.get(bucket)
+
+    async def attempt(
+        self, url: str, verb: str, call: Callable[[], Awaitable[T]], deadline_s: float, **before: Any
+    ) -> T:
         """Return what a call returns, repeated until it succeeds, fails for good, or the deadline has passed.
+
+        Parameters
+        ----------
+        before
+            What `Retries.run` should know of an attempt that was made before.
 
         Raises
         ------
@@ -63,16 +82,24 @@ class S3Client:
             That names the place and what to do, caused by the last attempt's own error.
         """
         try:
-            return await self._retries.run(verb, call, deadline_s)
+            return await self._retries.run(verb, call, deadline_s, **before)
         except S3_ERRORS as error:
             where = f"{verb} {url} at {self._options.endpoint_url or 'AWS'}"
-            what = explain(error, split(url)[0], self._options.deadline_s)
+            what = explain(error, split_s3(url)[0], self._options.deadline_s)
             raise StorageError(f"cannot {where}: {what}") from error
 
     async def call(self, method: str, bucket: str, **parameters: Any) -> dict[str, Any]:
         """Return the answer to a single request."""
         client = await self._fs.set_session()
+        if client is not self._watched:
+            client.meta.events.register("before-send.s3.GetObject", self._note_place)
+            self._watched = client
+        _bucket.set(bucket)
         return await getattr(client, method)(Bucket=bucket, **self._payer, **parameters)  # type: ignore[no-any-return]
+
+    def _note_place(self, request: Any, **_: Any) -> None:
+        bucket = _bucket.get()
+        self._places[bucket] = place_of(bucket, request.url, request.headers)
 
     async def _gather(self, calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         async def in_slot(call: Callable[[], Awaitable[T]]) -> T:
@@ -85,13 +112,3 @@ class S3Client:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
         return [task.result() for task in tasks]
-
-
-def split(url: str) -> tuple[str, str]:
-    """Return a URL's bucket and key.
-
-    >>> split("s3://bucket/dogs/1.jpg")
-    ('bucket', 'dogs/1.jpg')
-    """
-    bucket, _, key = url.partition("://")[2].partition("/")
-    return bucket, key

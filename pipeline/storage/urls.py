@@ -12,6 +12,16 @@ def join(folder: str, *names: str) -> str:
     return "/".join((folder.rstrip("/"), *names))
 
 
+def split_s3(url: str) -> tuple[str, str]:
+    """Return the bucket and the key of an S3 URL.
+
+    >>> split_s3("s3://bucket/dogs/1.jpg")
+    ('bucket', 'dogs/1.jpg')
+    """
+    bucket, _, key = url.partition("://")[2].partition("/")
+    return bucket, key
+
+
 def redact(url: str) -> str:
     """Return a URL without what it may carry in secret: user, password, query (presigned URLs sign there).
 
