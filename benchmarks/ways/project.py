@@ -1,0 +1,29 @@
+"""The project's own command, ``python -m pipeline.run``, with a watch on its console.
+
+The process does just what the command does, with the same modules in the same order; only its console also notes when
+the client learned of each classified batch.
+"""
+
+import pipeline.run
+from benchmarks.ways.command import Task, Watch, command
+from pipeline.console import Console
+
+
+def classify(task: Task, watch: Watch) -> None:
+    """Classify SOURCE's first N images by ``pipeline.run``."""
+
+    class WatchedConsole(Console):
+        def classified(self, n_images: int) -> None:
+            watch.classified(n_images)
+            super().classified(n_images)
+
+    vars(pipeline.run)["Console"] = WatchedConsole
+    status = pipeline.run.main([task.source, task.destination, "--weights", task.weights, "--limit", str(task.limit)])
+    if status:
+        raise SystemExit(status)
+
+
+main = command(classify)
+
+if __name__ == "__main__":
+    main()
