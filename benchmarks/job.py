@@ -44,6 +44,8 @@ def run_job(name: str, site: Site, n_images: int) -> Job:
     options = ("--weights", site.weights, "--limit", str(n_images), *way.arguments)
     started, used = time.time(), _cpu_seconds()
     told = _run(f"benchmarks.ways.{way.module}", site.source, site.destination(place), *options)
+    if name != TUTORIAL and not told["batches"]:
+        raise click.ClickException(f"{way.title} told of no batch")
     figures = figures_of(started, time.time(), _cpu_seconds() - used, told.get("batches", []), n_images)
     if not way.is_job:
         return Job(figures | {"images_per_s": None}, {})

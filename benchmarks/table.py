@@ -8,15 +8,17 @@ from benchmarks.ratios import FIRST_BATCH, STEADY, WHOLE, Round, Spread, ratio, 
 from benchmarks.ways import BY_HAND, TUTORIAL, WAYS
 
 COLUMNS = (
-    (WHOLE, "images/s, whole job"),
-    ("times_tutorial", "times the tutorial"),
-    ("of_by_hand", "of the loop by hand"),
-    (STEADY, "images/s, steady"),
-    ("steady_of_by_hand", "of the loop by hand"),
-    (FIRST_BATCH, "first batch, s"),
-    ("cores_busy", "cores busy"),
+    (WHOLE, ("whole job,", "images/s"), 1),
+    ("times_tutorial", ("whole, times", "the tutorial"), 2),
+    ("of_by_hand", ("whole, of the", "loop by hand"), 2),
+    (STEADY, ("steady state,", "images/s"), 1),
+    ("steady_of_by_hand", ("steady, of the", "loop by hand"), 2),
+    (FIRST_BATCH, ("first batch", "after s"), 1),
+    ("cores_busy", ("cores", "busy"), 2),
 )
-"""Each figure of `summary`, and its heading."""
+"""Each figure of `summary`, its heading, and its digits after the point."""
+
+_WIDTH = 19
 
 _ABSOLUTE = (WHOLE, STEADY, FIRST_BATCH, "cores_busy", "seconds")
 
@@ -32,10 +34,10 @@ def table(record: Mapping[str, Any]) -> str:
     lines = [
         f"{record['n_images']} images, {record['n_rounds']} rounds, {record['precision']}, on {machine['cpu']}, "
         f"{machine['cores']} cores: median (least-most)",
-        f"{'':<32}" + "".join(f"{heading:>21}" for _, heading in COLUMNS),
+        *(f"{'':<32}" + "".join(f"{heading[row]:>{_WIDTH}}" for _, heading, _ in COLUMNS) for row in (0, 1)),
     ]
     for way, told in record["summary"].items():
-        cells = "".join(f"{_cell(told[figure]):>21}" for figure, _ in COLUMNS)
+        cells = "".join(f"{_cell(told[figure], digits):>{_WIDTH}}" for figure, _, digits in COLUMNS)
         lines.append(f"{WAYS[way].title:<32}{cells}")
     return "\n".join([*lines, "", *(_goal_line(goal) for goal in record["goals"])])
 
@@ -51,8 +53,8 @@ def _told_of(way: str, rounds: Sequence[Round]) -> dict[str, Any]:
     return {figure: value and asdict(value) for figure, value in found.items()}
 
 
-def _cell(told: Mapping[str, float] | None) -> str:
-    return f"{Spread(**told):2}" if told else "-"
+def _cell(told: Mapping[str, float] | None, digits: int = 2) -> str:
+    return f"{Spread(**told):{digits}}" if told else "-"
 
 
 def _goal_line(goal: Mapping[str, Any]) -> str:

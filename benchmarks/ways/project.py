@@ -4,12 +4,14 @@ The process does just what the command does, with the same modules in the same o
 the client learned of each classified batch.
 """
 
+import click
+
 import pipeline.run
 from benchmarks.ways.command import Task, Watch, command
 from pipeline.console import Console
 
 
-def classify(task: Task, watch: Watch) -> None:
+def classify(task: Task, watch: Watch, options: tuple[str, ...]) -> None:
     """Classify SOURCE's first N images by ``pipeline.run``."""
 
     class WatchedConsole(Console):
@@ -18,12 +20,14 @@ def classify(task: Task, watch: Watch) -> None:
             super().classified(n_images)
 
     vars(pipeline.run)["Console"] = WatchedConsole
-    status = pipeline.run.main([task.source, task.destination, "--weights", task.weights, "--limit", str(task.limit)])
+    status = pipeline.run.main(
+        [task.source, task.destination, "--weights", task.weights, "--limit", str(task.limit), *options]
+    )
     if status:
         raise SystemExit(status)
 
 
-main = command(classify)
+main = command(classify, click.Option(["options", "--option"], multiple=True, help="For pipeline.run: --compile=on."))
 
 if __name__ == "__main__":
     main()
