@@ -32,22 +32,27 @@ from pipeline.stages.precision import fastest_precision
 N_WARM_UP = 8
 """Images of the jobs before the first round: they fetch packages and weights from the disk, and do not count."""
 
+EAGER = [name for name, way in WAYS.items() if not way.is_compiled]
+COMPILED = [name for name, way in WAYS.items() if way.is_compiled]
+
 RESULTS = Path(__file__).parent / "results"
 
 
 @click.command()
 @click.option("--images", default=320, show_default=True, type=click.IntRange(min=N_WARM_UP), help="Images of a job.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="Jobs of each way.")
-@click.option("--ways", default=",".join(WAYS), show_default=True, help="Which ways, in which order.")
+@click.option("--ways", default=",".join(EAGER), show_default=True, help="Which ways, in which order.")
+@click.option("--compiled", is_flag=True, help="And the ways whose model is compiled.")
 @click.option("--folder", default="demo", show_default=True, help="Where the demo keeps drawings and weights.")
 @click.option("--output", default=RESULTS / "bench.json", type=click.Path(path_type=Path), help="Where figures go.")
-def main(images: int, rounds: int, ways: str, folder: str, output: Path) -> None:
+def main(images: int, rounds: int, ways: str, compiled: bool, folder: str, output: Path) -> None:
     """Measure whole jobs of several ways in turn; print a table, keep the figures as JSON."""
-    names = _known(ways)
+    names = [*_known(ways), *(COMPILED if compiled else ())]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: the server is ended
     with _site(Path(folder), images) as site:
         for name in names:
-            run_job(name, site, N_WARM_UP)
+            if not WAYS[name].has_cold_cache:
+                run_job(name, site, N_WARM_UP)
         circumstances = {"machine": machine(), "versions": versions()}
         measured = [_round(_turned(names, number), site, images) for number in range(rounds)]
     figures = [{name: round_[name].figures for name in names} for round_ in measured]

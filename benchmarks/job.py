@@ -1,13 +1,17 @@
 """One job of one way, as a process of its own: its seconds, its cores, what it told, and what it left. Effects."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -43,7 +47,8 @@ def run_job(name: str, site: Site, n_images: int) -> Job:
     folder = site.folder(place)
     options = ("--weights", site.weights, "--limit", str(n_images), *way.arguments)
     started, used = time.time(), _cpu_seconds()
-    told = _run(f"benchmarks.ways.{way.module}", site.source, site.destination(place), *options)
+    with _environment(has_cold_cache=way.has_cold_cache) as environment:
+        told = _run(environment, f"benchmarks.ways.{way.module}", site.source, site.destination(place), *options)
     if name != TUTORIAL and not told["batches"]:
         raise click.ClickException(f"{way.title} told of no batch")
     figures = figures_of(started, time.time(), _cpu_seconds() - used, told.get("batches", []), n_images)
@@ -100,9 +105,18 @@ def told_by_run_json(folder: Path) -> dict[str, Any]:
     return {"run_json": {"timings_s": record["timings_s"], "verdict": record["sessions"][-1].get("verdict")}}
 
 
-def _run(module: str, *args: str) -> dict[str, Any]:
+@contextmanager
+def _environment(*, has_cold_cache: bool) -> Iterator[dict[str, str]]:
+    """Yield the environment of a job; with a cold cache its user's cache is empty, but for torch's own weights."""
+    with TemporaryDirectory(prefix="bench-cache-") as empty:
+        torch_home = os.environ.get("TORCH_HOME") or str(Path("~/.cache/torch").expanduser())
+        cold = {"XDG_CACHE_HOME": empty, "TORCH_HOME": torch_home} if has_cold_cache else {}
+        yield dict(os.environ) | cold
+
+
+def _run(environment: dict[str, str], module: str, *args: str) -> dict[str, Any]:
     command = [sys.executable, "-m", module, *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     if done.returncode:
         raise click.ClickException(f"{module} ended with status {done.returncode}:\n{done.stderr[-4000:]}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -60,4 +60,4 @@ def _cell(told: Mapping[str, float] | None, digits: int = 2) -> str:
 def _goal_line(goal: Mapping[str, Any]) -> str:
     is_for = f"is for {goal['from_images']:,} images and more"
     verdict = {True: "met", False: "missed", None: is_for}[goal["is_met"]]
-    return f"goal  {goal['goal']:<48}{goal['bound']:>6} {_cell(goal['value']):>21}  {verdict}"
+    return f"goal  {goal['goal']:<54}{goal['bound']:>6} {_cell(goal['value']):>21}  {verdict}"

@@ -26,12 +26,18 @@ class Way:
     has_own_transform: bool = False
     """Whether it crops the images otherwise than the weights ask for: its classes may differ."""
 
+    is_compiled: bool = False
+    """Whether its model is compiled: these ways are measured where ``--compiled`` asks for them."""
+
+    has_cold_cache: bool = False
+    """Whether what was compiled before is out of its sight."""
+
 
 TUTORIAL, TUTORIAL_TUNED = "tutorial", "tutorial-tuned"
 DATALOADER, DATALOADER_TUNED = "dataloader", "dataloader-tuned"
 BY_HAND, BY_HAND_COMPILED = "by-hand", "by-hand-compiled"
 MODEL, MODEL_COMPILED, DECODE = "model", "model-compiled", "decode"
-PROJECT, PROJECT_COMPILED = "project", "project-compiled"
+PROJECT, PROJECT_COMPILED, PROJECT_COLD = "project", "project-compiled", "project-compiled-cold"
 
 WAYS = {
     TUTORIAL: Way("the tutorial's way", "tutorial", has_own_transform=True),
@@ -42,5 +48,11 @@ WAYS = {
     PROJECT: Way("this project", "project"),
     MODEL: Way("the model alone", "model_alone", is_job=False),
     DECODE: Way("decoding alone", "decode_alone", is_job=False),
+    BY_HAND_COMPILED: Way("loop by hand, compiled", "by_hand", ("--compiled",), is_compiled=True),
+    PROJECT_COMPILED: Way("this project, compiled", "project", ("--compile=on",), is_compiled=True),
+    PROJECT_COLD: Way(
+        "this project, compiled, cold", "project", ("--compile=on",), is_compiled=True, has_cold_cache=True
+    ),
+    MODEL_COMPILED: Way("the model alone, compiled", "model_alone", ("--compiled",), False, is_compiled=True),
 }
 """By the name that ``--ways`` knows them by, in the table's order."""

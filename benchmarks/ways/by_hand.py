@@ -15,7 +15,7 @@ from itertools import islice
 import toolz
 from obstore.store import S3Store
 
-from benchmarks.ways.command import BATCH_SIZE, MODEL, Task, Watch, command
+from benchmarks.ways.command import BATCH_SIZE, COMPILED, MODEL, Task, Watch, command
 from cluster.local import usable_cores
 from pipeline.engine.allocator import mend_allocator
 from pipeline.records import ImageFailure, ImageRef, Outcome, Sample
@@ -30,7 +30,7 @@ N_AHEAD = 3
 """Batches that are read and decoded before the model asks for them."""
 
 
-def classify(task: Task, watch: Watch) -> None:
+def classify(task: Task, watch: Watch, is_compiled: bool) -> None:
     """Classify SOURCE's first N images in a loop with threads."""
     mend_allocator()
     store = S3Store(task.bucket, client_options={"allow_http": True})
@@ -43,7 +43,7 @@ def classify(task: Task, watch: Watch) -> None:
         ahead = deque(islice(coming, N_AHEAD))
         from benchmarks.ways.classifier import classifier  # noqa: PLC0415  torch: while the first batches are decoded
 
-        model = classifier(task.weights)
+        model = classifier(task.weights, is_compiled=is_compiled)
         while ahead:
             batch = reformat(future.result() for future in ahead.popleft())
             ahead.extend(islice(coming, 1))
@@ -66,7 +66,7 @@ def sample(store: S3Store, task: Task, ref: ImageRef) -> Sample | ImageFailure:
     return decode(ref, bytes(body), transform_of(MODEL, task.weights))
 
 
-main = command(classify)
+main = command(classify, COMPILED)
 
 if __name__ == "__main__":
     main()

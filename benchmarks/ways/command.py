@@ -84,3 +84,6 @@ def command(do: Callable[..., None], *options: click.Parameter) -> click.Command
         *options,
     ]
     return click.Command(None, params=parameters, callback=callback, help=do.__doc__)
+
+
+COMPILED = click.Option(["is_compiled", "--compiled"], is_flag=True, help="Compile the model; kept for the next time.")

@@ -7,15 +7,15 @@ import numpy as np
 import toolz
 
 from benchmarks.ways.classifier import classifier
-from benchmarks.ways.command import BATCH_SIZE, MODEL, Task, Watch, command
+from benchmarks.ways.command import BATCH_SIZE, COMPILED, MODEL, Task, Watch, command
 from pipeline.engine.allocator import mend_allocator
 from pipeline.stages.architectures import transform_of
 
 
-def classify(task: Task, watch: Watch) -> None:
+def classify(task: Task, watch: Watch, is_compiled: bool) -> None:
     """Classify N times random pixels, in batches of 80."""
     mend_allocator()
-    model = classifier(task.weights)
+    model = classifier(task.weights, is_compiled=is_compiled)
     side = transform_of(MODEL, task.weights).crop_size
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, side, side, 3), np.uint8).transpose(0, 3, 1, 2)
     model(pixels)
@@ -25,7 +25,7 @@ def classify(task: Task, watch: Watch) -> None:
         watch.classified(len(numbers))
 
 
-main = command(classify)
+main = command(classify, COMPILED)
 
 if __name__ == "__main__":
     main()
