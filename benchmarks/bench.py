@@ -18,8 +18,8 @@ import click
 
 from benchmarks.answers import Answer, check_alike
 from benchmarks.job import Job, run_job
-from benchmarks.machine import machine
-from benchmarks.ratios import GOALS
+from benchmarks.machine import competitors_versions, machine
+from benchmarks.ratios import GOALS, Round
 from benchmarks.server import rclone_server
 from benchmarks.site import Site
 from benchmarks.table import summary, table
@@ -53,18 +53,29 @@ def main(images: int, rounds: int, ways: str, compiled: bool, folder: str, outpu
         for name in names:
             if not WAYS[name].has_cold_cache:
                 run_job(name, site, N_WARM_UP)
-        circumstances = {"machine": machine(), "versions": versions()}
-        measured = [_round(_turned(names, number), site, images) for number in range(rounds)]
-    figures = [{name: round_[name].figures for name in names} for round_ in measured]
-    record = circumstances | {
-        "n_images": images,
-        "n_rounds": rounds,
-        "precision": fastest_precision(),
-        "summary": summary(figures),
-        "goals": [told for goal in GOALS if (told := goal.judged(figures, images))],
-        "rounds": figures,
-    }
+        circumstances = {"machine": machine(), "versions": versions() | competitors_versions()}
+        measured: list[Round] = []
+        for number in range(rounds):
+            jobs = _round(_turned(names, number), site, images)
+            measured.append({name: jobs[name].figures for name in names})
+            record = circumstances | conclusions(measured, images)
+            _keep(record, output)  # a later round may fail: what is measured is measured
     click.echo(table(record))
+
+
+def conclusions(rounds: Sequence[Round], n_images: int) -> dict[str, Any]:
+    """Return what the rounds so far tell, and their figures."""
+    return {
+        "n_images": n_images,
+        "n_rounds": len(rounds),
+        "precision": fastest_precision(),
+        "summary": summary(rounds),
+        "goals": [told for goal in GOALS if (told := goal.judged(rounds, n_images))],
+        "rounds": rounds,
+    }
+
+
+def _keep(record: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -53,7 +53,7 @@ def run_job(name: str, site: Site, n_images: int) -> Job:
         raise click.ClickException(f"{way.title} told of no batch")
     figures = figures_of(started, time.time(), _cpu_seconds() - used, told.get("batches", []), n_images)
     if not way.is_job:
-        return Job(figures | {"images_per_s": None}, {})
+        return Job(figures | {"images_per_s": None, "first_batch_s": None}, {})
     answers = {} if name == TUTORIAL else answers_below(folder)
     check_complete(way.title, set(answers) or tutorial_names_below(folder), site.images()[:n_images])
     figures |= told_by_run_json(folder)

