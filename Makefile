@@ -1,19 +1,23 @@
 # make demo    the main job on drawings, from S3 to S3, on this machine
+# make bench   this project against other ways of doing the job: a quarter of an hour on two slow cores
 # make test    ruff, mypy and every test
 # make chaos   the scenarios that take more than 20 s each: processes killed, stores failing, random schedules of both
 # make audit   the pinned dependencies against the databases of known vulnerabilities (asks them over the internet)
 # All but audit make .venv on their first call. PYTHON=python3.12 chooses the interpreter; ARGS="--weights IMAGENET1K_V2" and the
-# like go to the demo.
+# like go to the demo, ARGS="--images 2000 --rounds 2" and the like to the benchmark.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,test,lint
+EXTRAS := demo,test,lint,bench
 
-.PHONY: demo test lint pytest chaos audit constraints facts clean
+.PHONY: demo bench test lint pytest chaos audit constraints facts clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipeline.demo $(ARGS)
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 test: lint pytest
 
