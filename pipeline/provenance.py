@@ -79,6 +79,8 @@ class Session:
     timings_s: Mapping[str, float]
     requests: Mapping[str, int]
     """What was asked of the stores by this command and its workers, by kind."""
+    compiled: str = ""
+    """Whether the model was compiled, and why."""
 
 
 def conclude(record: Mapping[str, Any], totals: PlanTotals, tally: Tally, session: Session) -> dict[str, Any]:
