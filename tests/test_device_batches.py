@@ -1,7 +1,8 @@
-"""A GPU's part of the model, on stand-ins for CUDA: whatever is padded, recorded, overlapped or halved, no row is lost."""
+"""A GPU's part of the model, on stand-ins for CUDA: what is padded, recorded, overlapped or halved loses no row."""
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ from tests.cuda_stand_in import Graph, LateStreams, PromptStreams
 from tests.test_inference import batch_of
 
 SIDE = 8
-SPEC = ModelSpec("resnet50", "w.pth", "", transform_of("resnet50", "IMAGENET1K_V2"), "fp32")
+TRANSFORM = replace(transform_of("resnet50", "IMAGENET1K_V2"), crop_size=SIDE)
+SPEC = ModelSpec("resnet50", "w.pth", "", TRANSFORM, "fp32")
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
@@ -287,7 +289,7 @@ def test_the_largest_that_fits_is_found_by_doubling_and_remembered_by_process_an
     assert tried == [80, 160, 320]
     assert found == again == in_another_process == (80, 160)
     assert model.sizes == []
-    assert remembered("device_batches") == {"a GPU, resnet50, fp32, 224x224": 160}
+    assert remembered("device_batches") == {"a GPU, resnet50, fp32, 8x8": 160}
     assert [path.name for path in cache.iterdir()] == ["device_batches.json"]
 
 

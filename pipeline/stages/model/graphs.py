@@ -18,8 +18,8 @@ logger = logging.getLogger("pipeline")
 N_WARM_UP = 2
 """Passes before the recording, in which libraries set themselves up and cuDNN chooses its algorithms."""
 
-TOLERANCE = 1e-2
-"""Largest difference of a probability, in [0, 1], by which a recording may differ from the pass that it recorded."""
+TOLERANCE = 0.05
+"""Largest share of a probability by which a recording may differ from the pass that it recorded."""
 
 
 class GraphRecorder:
@@ -42,7 +42,7 @@ class GraphRecorder:
         if not self._is_given_up:
             try:
                 replay = self._recorded(forward, buffer)
-                if torch.allclose(replay()[:, 5:10], expected[:, 5:10], rtol=0, atol=TOLERANCE):
+                if torch.allclose(replay()[:, 5:10], expected[:, 5:10], rtol=TOLERANCE, atol=1e-4):
                     return replay
                 self._give_up("its answers differ")
             except RuntimeError as error:
