@@ -41,6 +41,11 @@ class RunConfig:
     threads_per_worker: int | None = _option(
         "Task slots of each local worker (default: its share of the cores, and one to spare).", None, COUNT
     )
+    model_resource: str = _option(
+        "Only workers with this Dask resource load the model, where there are such; others help with decoding.",
+        "GPU",
+        metavar="NAME",
+    )
     batch_size: int = _option("Images in one stack.", 80, COUNT)
     batches_per_part: int = _option("Batches in one Parquet object, the unit of commit.", 16, COUNT)
     images_per_task: int | None = _option("Images read and decoded by one task (default: a whole batch).", None, COUNT)

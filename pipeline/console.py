@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
+from pipeline.evaluation.verdict import Verdict
 from pipeline.records import Tally
 
 _HEADING_PATIENCE_S = 3.0
@@ -92,15 +93,21 @@ class Console:
         return f"classified {n_done:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
 
 
-def print_summary(tally: Tally, n_scored: int, wall_s: float, outcomes: str) -> None:
-    """Show the last lines: counts, accuracy with its interval, failures by reason, time."""
+def print_summary(tally: Tally, outcomes: str) -> None:
+    """Show what came out: counts, accuracy with its interval, failures by reason."""
     _line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
     _line("top-1", Share(tally.n_correct, tally.n_truth))
     _line("top-5", Share(tally.n_correct_top5, tally.n_truth))
     _line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
     print_failures(tally)
-    _line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
     _line("outcomes", outcomes)
+
+
+def print_speed(n_scored: int, wall_s: float, verdict: Verdict | None) -> None:
+    """Show how long it took, and what bounded it."""
+    _line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
+    if verdict is not None:
+        _line("bound by", verdict)
 
 
 def print_failures(tally: Tally) -> None:

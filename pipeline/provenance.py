@@ -3,7 +3,7 @@
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,10 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 from pipeline.config import RunConfig
+from pipeline.engine.account import Account
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
+from pipeline.evaluation.verdict import Usage, Verdict, verdict_of
 from pipeline.fingerprint import fingerprint, ingredients
-from pipeline.records import ModelSpec, Tally
+from pipeline.records import ModelSpec, Tally, WorkerFacts
 from pipeline.storage import redact
 
 _PACKAGES = (
@@ -37,7 +39,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.started_at = _now().isoformat(timespec="seconds")
         self.timings_s: dict[str, float] = {}
-        self._started = self._lap_started = time.monotonic()
+        self.started = self._lap_started = time.monotonic()
 
     def lap(self, name: str) -> None:
         """End a lap; one that goes on for longer after all takes up the time since."""
@@ -48,7 +50,7 @@ class Stopwatch:
     @property
     def total_s(self) -> float:
         """Since the beginning."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
 
 def new_run_id() -> str:
@@ -79,7 +81,13 @@ class Session:
     timings_s: Mapping[str, float]
     requests: Mapping[str, int]
     """What was asked of the stores by this command and its workers, by kind."""
-    compiled: str = ""
+    verdict: Verdict | None
+    """What bounded it; None where nothing was left to score."""
+
+    spent_s: Mapping[str, float]
+    """What its workers spent, by `pipeline.engine.spending.Activity`."""
+
+    compiled: str
     """Whether the model was compiled, and why."""
 
 
@@ -113,10 +121,54 @@ def _now() -> datetime:
 
 
 def _session(session: Session) -> dict[str, Any]:
-    timings_s = {name: round(seconds, 3) for name, seconds in session.timings_s.items()}
+    timings_s = _rounded(session.timings_s)
     timings_s["total"] = round(sum(session.timings_s.values()), 3)
     # asdict copies a Counter as if it were made of pairs
-    return asdict(replace(session, requests=dict(session.requests))) | {"timings_s": timings_s}
+    told = asdict(replace(session, requests=dict(session.requests), spent_s=_rounded(session.spent_s)))
+    sentence = {"sentence": str(session.verdict)} if session.verdict else {}
+    return told | {"timings_s": timings_s, "verdict": sentence | told["verdict"] if sentence else None}
+
+
+def told_session(
+    run_id: str, stopwatch: Stopwatch, account: Account, workers: Sequence[WorkerFacts], compiled: str
+) -> Session:
+    """Return this command's share of a run as it stands now."""
+    return Session(
+        session_id=run_id,
+        started_at=stopwatch.started_at,
+        n_scored=account.n_scored,
+        timings_s=dict(stopwatch.timings_s),
+        requests=account.requests.copy(),
+        spent_s=dict(account.spent_s),
+        verdict=_judged(account, workers, stopwatch.started),
+        compiled=compiled,
+    )
+
+
+def _judged(account: Account, workers: Sequence[WorkerFacts], started: float) -> Verdict | None:
+    """Return what bounded a session that began at this time of the monotonic clock.
+
+    What the workers spent is known for all images; the share of those that came after the first batch is counted.
+    """
+    if account.first_batch is None or account.last_commit is None or not workers:
+        return None
+    later = 1 - account.n_first / account.n_scored
+    cores = {worker.host: worker.n_cores for worker in workers}
+    usage = Usage(
+        start_s=account.first_batch - started,
+        steady_s=max(0.0, account.last_commit - account.first_batch),
+        listing_s=account.listing_s,
+        n_workers=len(workers),
+        n_models=sum(worker.has_model for worker in workers),
+        n_slots=sum(worker.n_slots for worker in workers),
+        n_cores=sum(cores.values()),
+        spent_s={activity: seconds * later for activity, seconds in account.spent_s.items()},
+    )
+    return verdict_of(usage)
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def versions() -> dict[str, str]:

@@ -236,6 +236,22 @@ class PartWork:
     """How often this part was given up and begun again."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What a worker process has for a run."""
+
+    host: str
+    """Workers on one host share its cores."""
+
+    n_slots: int
+    """Tasks that it runs at a time."""
+
+    n_cores: int
+    """Cores that it may use."""
+
+    has_model: bool
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts of outcomes. Tallies of parts add up to the run's."""

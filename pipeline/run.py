@@ -18,19 +18,19 @@ from cluster.connect import ClusterOptions, connect, local_kind
 from pipeline import provenance
 from pipeline.adoption import stored_run, take_destination
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import Console, Heading, print_failures, print_summary, printable
+from pipeline.console import Console, Heading, print_failures, print_speed, print_summary, printable
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
 from pipeline.engine.plan import PlanTotals
-from pipeline.engine.worker import Job, prepared_workers
+from pipeline.engine.worker import Job, model_resource, prepared_workers, worker_facts
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
-from pipeline.provenance import Session, Stopwatch, new_run_id
+from pipeline.provenance import Session, Stopwatch, new_run_id, told_session
 from pipeline.records import ModelForm, ModelSpec, Tally
 from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_of
 from pipeline.stages.peek import Peekable
@@ -86,12 +86,13 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        n_scored, tally = _carry_out(config, ends, spec, run_id, stopwatch, stop, is_new=stored is None)
+        tally, session = _carry_out(config, ends, spec, run_id, stopwatch, stop, is_new=stored is None)
+        print_summary(tally, join(ends.destination.url, "outcomes"))
+        print_speed(session.n_scored, stopwatch.total_s, session.verdict)
     else:
-        n_scored, tally = 0, finished
+        tally = finished
         click.echo("every image has its row already: nothing to do")
-
-    print_summary(tally, n_scored, stopwatch.total_s, join(ends.destination.url, "outcomes"))
+        print_summary(tally, join(ends.destination.url, "outcomes"))
     if tally.n_failed > config.max_failure_rate * tally.n_images:
         raise FailureRateError(failure_sentence(tally.n_failed, tally.n_images, config.max_failure_rate))
     return tally
@@ -114,14 +115,15 @@ def _carry_out(
     stop: StopRequest,
     *,
     is_new: bool,
-) -> tuple[int, Tally]:
-    """Connect, compute what is missing, mark the run as complete; return the images scored and the run's counts."""
+) -> tuple[Tally, Session]:
+    """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
+    sessions: list[Session] = []
     with ExitStack() as stack:
         client = _connect(config, stack)
         spec = replace(spec, precision=_resolve_precision(config, client))
         listed = Peekable(ends.listed)
         form, compiled = _decide_form(config, spec, client, listed if is_new else None)
-        job = _job(run_id, ends, spec, form)
+        job = _job(run_id, ends, spec, form, model_resource(client, config.model_resource))
         stack.enter_context(prepared_workers(client, job))
         record = take_destination(config, ends.destination, ends.selection.source, spec, run_id)
         stopwatch.lap("connect")
@@ -134,10 +136,11 @@ def _carry_out(
         driver = Driver(client, job, _batching(config), limits, console, stop.event)
 
         def conclude(totals: PlanTotals, tally: Tally) -> None:
+            """Mark the run as complete; where somebody else changes it meanwhile this is done again."""
             stopwatch.lap("compute")
-            requests = driver.requests + requests_since_last()
-            session = Session(run_id, stopwatch.started_at, driver.n_scored, stopwatch.timings_s, requests, compiled)
-            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, session), totals, tally)
+            driver.account.requests.update(requests_since_last())
+            sessions.append(told_session(run_id, stopwatch, driver.account, worker_facts(client, job), compiled))
+            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, sessions[-1]), totals, tally)
 
         stop.is_graceful = True
         try:
@@ -145,7 +148,7 @@ def _carry_out(
         except FailureRateError:
             print_failures(driver.tally)
             raise
-    return driver.n_scored, tally
+    return tally, sessions[-1]
 
 
 def _connect(config: RunConfig, stack: ExitStack) -> Client:
@@ -202,7 +205,7 @@ def _mark_complete(destination: Destination, record: dict[str, Any], totals: Pla
     destination.write(SUCCESS, b"")
 
 
-def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm) -> Job:
+def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm, model_resource: str | None) -> Job:
     return Job(
         run_id=run_id,
         fingerprint=fingerprint(spec),
@@ -210,6 +213,7 @@ def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm) -> Job:
         source_options=ends.source_options,
         transform=spec.transform,
         load_model=partial(load_classifier, spec, form, options_from_environment()),
+        model_resource=model_resource,
     )
 
 

@@ -85,6 +85,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pipeline.console": ("pipeline.engine.plan", "pipeline.evaluation", "pipeline.records"),
     "pipeline.provenance": (
         "pipeline.config",
+        "pipeline.engine.account",
         "pipeline.engine.plan",
         "pipeline.evaluation",
         "pipeline.fingerprint",

@@ -40,7 +40,7 @@ def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkey
 
 
 def test_a_run_without_any_truth_or_answer_has_words_for_it(capsys):
-    print_summary(Tally(n_images=3), 3, 1.0, "s3://b/out/outcomes")
+    print_summary(Tally(n_images=3), "s3://b/out/outcomes")
 
     assert "top-1        unknown: no image with a known truth was classified" in capsys.readouterr().out
 

@@ -6,7 +6,6 @@ It needs a `Client`, not a terminal. Nothing that it knows has to survive it: an
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,6 +13,8 @@ from typing import Protocol
 from distributed import Client, KilledWorker
 
 from pipeline.destination import SUCCESS
+from pipeline.engine.account import Account
+from pipeline.engine.balance import Balance
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.plan import Planner, PlanTotals
@@ -90,14 +91,13 @@ class Driver:
         self._job, self._batching, self._limits = job, batching, limits
         self._progress, self._stop = progress, stop
         self._window = Window(client, self._classified)
-        self._watch = ClusterWatch(client, job.run_id, limits.stall_timeout_s)
+        self._watch = ClusterWatch(client, job, limits.stall_timeout_s)
+        self._balance = Balance()
         self._ledger = Ledger(job.destination, job.fingerprint)
         self._works: Iterator[PartWork] = iter(())
         self._is_unmarked = False
-        self.n_scored = 0
-        """Images scored by this driver."""
-        self.requests: Counter[str] = Counter()
-        """What the workers asked of their stores, by kind, as far as their parts were committed."""
+        self.account = Account()
+        """What this driver's session had, and where its time went."""
 
     def run(
         self,
@@ -154,7 +154,7 @@ class Driver:
                     self._ledger.remove_orphans()
                     return
                 self._watch.moved()  # it waits for the listing, not for the cluster
-            self._collect()
+            self._collect(is_starving=not planner.is_exhausted and self._window.n_batches < self._watch.n_slots)
             self._check_failures(planner)
         self._finish_in_flight()
         raise InterruptedRunError("stopped by a signal")
@@ -179,13 +179,17 @@ class Driver:
         if not self._is_unmarked:
             self._job.destination.delete([SUCCESS])
             self._is_unmarked = True
-        self._window.submit(part_graph(work, self._job, self._batching))
+        self._window.submit(part_graph(work, self._job, self._batching, self._watch.placement(self._balance)))
 
-    def _collect(self) -> None:
+    def _collect(self, *, is_starving: bool = False) -> None:
+        began = time.monotonic()
         event = self._window.next_event()
+        if is_starving:
+            self.account.starved(time.monotonic() - began)
         if isinstance(event, Receipt):
             self._ledger.enter(event)
-            self.requests.update(event.requests)
+            self.account.committed(event)
+            self._balance.committed(event, time.monotonic())
             self._watch.moved()
             self._progress.committed(self._ledger.tally)
             logger.info("part %d committed: %d images", event.part, event.tally.n_images)
@@ -193,7 +197,7 @@ class Driver:
             self._begin_again(event)
 
     def _classified(self, n_images: int) -> None:
-        self.n_scored += n_images
+        self.account.classified(n_images)
         self._watch.moved()
         self._progress.classified(n_images)
 

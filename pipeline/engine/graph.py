@@ -11,11 +11,12 @@ Keys read ``preprocess-<run>-<part>-<attempt>-<batch>-<chunk>``: Dask groups and
 queues the grouped ``preprocess`` tasks on the scheduler instead of filling the workers' memory with pixels.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import toolz
-from dask import delayed
+from dask import annotate, delayed
 from dask.delayed import Delayed
 
 from pipeline.engine import tasks
@@ -34,6 +35,21 @@ class Batching:
     """Images that one `preprocess` task reads and decodes; None is a whole batch, 1 a task for each image."""
 
 
+INFERS_AT_A_TIME = 4
+"""Tasks that wait for one model, where only some workers have one: the next batch is there when one is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a part's tasks run in a cluster of which only some workers have the model."""
+
+    resource: str
+    """The Dask resource of those that have it."""
+
+    decoders: tuple[str, ...] | None
+    """The workers that should read and decode; None is all."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PartGraph:
     """A part, ready to be computed."""
@@ -49,15 +65,19 @@ class PartGraph:
     infers: list[Delayed]
 
 
-def part_graph(work: PartWork, job: Job, batching: Batching) -> PartGraph:
-    """Wire what is left of one part into a graph."""
+def part_graph(work: PartWork, job: Job, batching: Batching, placement: Placement | None = None) -> PartGraph:
+    """Wire what is left of one part into a graph; without a placement each task may run on any worker."""
     name = f"{work.index:06d}"
     prefix = f"{job.run_id}-{name}-{work.attempt}"
     batches = list(toolz.partition_all(batching.batch_size, work.refs))
-    infers = [
-        _batch_graph(refs, f"{prefix}-{i:02d}", f"{name}-{i:02d}", work, job, batching)
-        for i, refs in enumerate(batches)
-    ]
+    infer = delayed(tasks.infer)
+    with _decoding(placement):
+        stacks = [_stack(refs, f"{prefix}-{i:02d}", work, job, batching) for i, refs in enumerate(batches)]
+    with _inferring(placement):
+        infers = [
+            infer(stack, f"{name}-{i:02d}", job.plugin_name, dask_key_name=f"infer-{prefix}-{i:02d}")
+            for i, stack in enumerate(stacks)
+        ]
     commit = partial(tasks.commit, work.index, work.kept)
     committed = delayed(commit, name="commit", traverse=False)(
         infers, job.plugin_name, dask_key_name=f"commit-{prefix}"
@@ -76,16 +96,26 @@ def part_of(key: str, run_id: str) -> int | None:
     return int(rest.partition("-")[0]) if is_ours else None
 
 
-def _batch_graph(
-    refs: tuple[ImageRef, ...], suffix: str, batch_id: str, work: PartWork, job: Job, batching: Batching
-) -> Delayed:
-    reformat, infer = delayed(tasks.reformat), delayed(tasks.infer)
+def _decoding(placement: Placement | None) -> AbstractContextManager[None]:
+    if placement is None or placement.decoders is None:
+        return nullcontext()
+    # Others may take them where none of these is left.
+    return annotate(workers=list(placement.decoders), allow_other_workers=True)  # type: ignore[no-any-return]
+
+
+def _inferring(placement: Placement | None) -> AbstractContextManager[None]:
+    if placement is None:  # a resource takes tasks out of the scheduler's queue: only where there is need
+        return nullcontext()
+    return annotate(resources={placement.resource: 1 / INFERS_AT_A_TIME})  # type: ignore[no-any-return]
+
+
+def _stack(refs: tuple[ImageRef, ...], suffix: str, work: PartWork, job: Job, batching: Batching) -> Delayed:
+    reformat = delayed(tasks.reformat)
     chunks = [
         _preprocess(chunk, is_suspect=work.is_suspect)(job.plugin_name, dask_key_name=f"preprocess-{suffix}-{i:02d}")
         for i, chunk in enumerate(toolz.partition_all(batching.images_per_task or len(refs), refs))
     ]
-    batch = reformat(chunks, dask_key_name=f"reformat-{suffix}")
-    return infer(batch, batch_id, job.plugin_name, dask_key_name=f"infer-{suffix}")
+    return reformat(chunks, dask_key_name=f"reformat-{suffix}")
 
 
 def _preprocess(chunk: tuple[ImageRef, ...], *, is_suspect: bool) -> Delayed:

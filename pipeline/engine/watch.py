@@ -9,8 +9,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.engine.graph import part_of
+from pipeline.engine.balance import Balance
+from pipeline.engine.graph import Placement, part_of
 from pipeline.engine.window import TICK_S
+from pipeline.engine.worker import Job
 from pipeline.errors import ClusterError
 
 NO_WORKERS_S = 60.0
@@ -30,14 +32,16 @@ class ClusterWatch:
     ----------
     client
         Of the cluster.
-    run_id
-        By which the run's tasks are known.
+    job
+        By whose run its tasks are known, and by whose resource the workers that have the model.
     stall_timeout_s
         Seconds without any batch or part done after which a run gives up.
     """
 
-    def __init__(self, client: Client, run_id: str, stall_timeout_s: float) -> None:
-        self._client, self._run_id, self._stall_timeout_s = client, run_id, stall_timeout_s
+    def __init__(self, client: Client, job: Job, stall_timeout_s: float) -> None:
+        self._client, self._run_id, self._stall_timeout_s = client, job.run_id, stall_timeout_s
+        self._model_resource = job.model_resource
+        self._with_model: list[str] = []
         self._looked_at = -math.inf
         self._workers: set[str] = set()
         self._has_workers_at = self._moved_at = time.monotonic()
@@ -63,6 +67,8 @@ class ClusterWatch:
         self._looked_at = now
         workers = self._slots()
         has_lost_some = not self._workers <= workers.keys()
+        if self._model_resource is not None and self._workers != workers.keys():
+            self._with_model = self._client.run_on_scheduler(_workers_with, self._model_resource)
         self._workers = set(workers)
         if workers:
             self.n_slots, self._has_workers_at = sum(workers.values()), now
@@ -73,6 +79,14 @@ class ClusterWatch:
                 f"its state is in {self._dump()}"
             )
         return self._suspects() if has_lost_some else set()
+
+    def placement(self, balance: Balance) -> Placement | None:
+        """Return where the next part's tasks should run; None where every worker has the model, whoever joins."""
+        if self._model_resource is None:
+            return None
+        is_mixed = 0 < len(self._with_model) < len(self._workers)
+        is_starving = balance.is_starving(len(self._with_model))
+        return Placement(self._model_resource, tuple(self._with_model) if is_mixed and not is_starving else None)
 
     def send_away(self, worker: str, reason: str, *, is_restartable: bool) -> None:
         """End a worker that cannot infer; with `is_restartable` its nanny may begin a new process in its place."""
@@ -103,6 +117,10 @@ class ClusterWatch:
             self._client.sync(self._client._dump_cluster_state, name, callback_timeout=DUMP_S)  # noqa: SLF001  the public method waits without limit
         found = next(iter(Path().glob(f"{name}*")), None)
         return str(found) if found else "no file, since it could not be had"
+
+
+def _workers_with(resource: str, dask_scheduler: Any) -> list[str]:
+    return [address for address, worker in dask_scheduler.workers.items() if resource in worker.resources]
 
 
 def _suspicious_keys(run_id: str, least: int, dask_scheduler: Any) -> list[str]:

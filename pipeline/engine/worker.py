@@ -6,12 +6,13 @@ and no worker would ever be seen to fill up.
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dask.sizeof import sizeof
-from distributed import Client, Status, Worker, WorkerPlugin, get_worker
+from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_worker
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
@@ -20,7 +21,7 @@ from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import n_abandoned
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
-from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform
+from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
 from pipeline.storage import StorageOptions
 
 logger = logging.getLogger("pipeline")
@@ -53,6 +54,9 @@ class Job:
     load_model: Callable[[], Predict | Pipelined]
     """Loads the model that the fingerprint stands for, in the worker's process."""
 
+    model_resource: str | None = None
+    """The Dask resource of the workers that load the model; None is every worker."""
+
     @property
     def plugin_name(self) -> str:
         """Named by run and fingerprint: a worker never scores one run with another's weights."""
@@ -73,13 +77,14 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Worker) -> None:
         """Mend the allocator and start the inference thread."""
         mend_allocator()
-        self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
+        if self.job.model_resource in (None, *worker.state.total_resources):
+            self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
 
     def teardown(self, worker: Worker) -> None:
         """Let the model go; the worker stays as it was found, or a new process takes its place if a thread hangs."""
         if self.inference is not None:
             self.inference.close()
-            worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
+        worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
 
     def __getstate__(self) -> dict[str, Job]:
         return {"job": self.job}
@@ -88,9 +93,10 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         self.__init__(state["job"])  # type: ignore[misc]
 
 
-def _replace_if_hung(worker: Worker, inference: InferenceThread) -> None:
+def _replace_if_hung(worker: Worker, inference: InferenceThread | None) -> None:
     """End a process that a thread of the run still holds, for its nanny to begin another: no thread can be stopped."""
-    if worker.nanny is not None and worker.status == Status.running and (inference.is_busy or n_abandoned()):
+    hangs = n_abandoned() or (inference is not None and inference.is_busy)
+    if hangs and worker.nanny is not None and worker.status == Status.running:
         logger.warning("a thread of a run that is over hangs in %s: its process is replaced", worker.address)
         os._exit(1)
 
@@ -117,6 +123,30 @@ def prepared_workers(client: Client, job: Job) -> Iterator[None]:
         yield
     finally:
         _forget(client, plugin.name, caretaker.name)
+
+
+def model_resource(client: Client, name: str) -> str | None:
+    """Return the name if some worker of the cluster has that Dask resource, so that the others go without the model."""
+    return name if client.run_on_scheduler(_is_offered, name) else None
+
+
+def _is_offered(resource: str, dask_scheduler: Scheduler) -> bool:
+    return any(resource in worker.resources for worker in dask_scheduler.workers.values())
+
+
+def worker_facts(client: Client, job: Job) -> list[WorkerFacts]:
+    """Return what the workers of a run have, as far as they say so in time."""
+    try:
+        told = client.sync(client._run, _facts, job.plugin_name, on_error="ignore", callback_timeout=FORGET_S)  # noqa: SLF001  as in _forget
+    except Exception as error:  # noqa: BLE001  what is only told must not decide how a run ends
+        logger.warning("could not ask the workers what they have: %s", error)
+        return []
+    return list(told.values())
+
+
+def _facts(plugin_name: str, dask_worker: Worker) -> WorkerFacts:
+    has_model = dask_worker.plugins[plugin_name].inference is not None
+    return WorkerFacts(dask_worker.ip, dask_worker.state.nthreads, usable_cores(sys.maxsize), has_model)
 
 
 def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:

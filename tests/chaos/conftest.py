@@ -72,14 +72,24 @@ def shared(the_server, tmp_path_factory):
 class Command:
     """``python -m pipeline.run``, again and again on one destination."""
 
-    def __init__(self, server, source: str, folder: Path) -> None:
-        self.server, self.source, self.folder = server, source, folder
+    def __init__(self, server, source: str, folder: Path, weights: str) -> None:
+        self.server, self.source, self.folder, self.weights = server, source, folder, weights
         self.prefix = f"out-{uuid4().hex[:8]}"
         self.destination = f"s3://{BUCKET}/{self.prefix}"
         self.process: subprocess.Popen[str] | None = None
 
+    def another(self) -> "Command":
+        """Return a command that does the same for a destination of its own."""
+        return Command(self.server, self.source, self.folder, self.weights)
+
+    def twin(self) -> "Command":
+        """Return a command that does the same for the same destination."""
+        twin = self.another()
+        twin.destination, twin.prefix = self.destination, self.prefix
+        return twin
+
     def start(self, cluster: str, *options: str) -> None:
-        args = [self.source, self.destination, "--weights", f"s3://{BUCKET}/weights.pth", "--cluster", cluster]
+        args = [self.source, self.destination, "--weights", self.weights, "--cluster", cluster]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.run", *args, *SMALL, *options],
             stdout=subprocess.PIPE,
@@ -146,15 +156,17 @@ class Command:
 
 
 @pytest.fixture
-def command(server, source, tmp_path):
-    command = Command(server, source, tmp_path)
+def command(server, source, tmp_path, weights):
+    command = Command(server, source, tmp_path, str(weights))
     yield command
     command.close()
 
 
 @pytest.fixture(scope="session")
 def answers(the_server, source, shared, tmp_path_factory):
-    undisturbed = Command(the_server, source, tmp_path_factory.mktemp("undisturbed"))
+    undisturbed = Command(
+        the_server, source, tmp_path_factory.mktemp("undisturbed"), weights=f"s3://{BUCKET}/weights.pth"
+    )
     status, said = undisturbed.run(shared.address, "--min-workers", "2")
     assert status == 0, said
     return {row["etag"]: row for row in undisturbed.rows()}

@@ -10,7 +10,7 @@ from distributed import Client
 from distributed.chaos import KillWorker
 
 from tests.by_hand import dask_by_hand
-from tests.chaos.conftest import BUCKET, Command, left_on
+from tests.chaos.conftest import BUCKET, left_on
 from tests.poison import poisoned_jpeg
 
 
@@ -121,8 +121,7 @@ def test_07_a_scheduler_that_dies_ends_the_run_with_the_command_that_resumes_it(
 
 
 def test_08_the_same_run_started_twice_makes_one_table(command, shared, assert_whole):
-    twin = Command(command.server, command.source, command.folder)
-    twin.destination, twin.prefix = command.destination, command.prefix
+    twin = command.twin()
     command.start(shared.address)
     twin.start(shared.address)
 
@@ -135,7 +134,7 @@ def test_08_the_same_run_started_twice_makes_one_table(command, shared, assert_w
 def test_19_a_fast_bucket_does_not_fill_a_worker(command, server, tmp_path, assert_whole):
     with dask_by_hand(tmp_path, 1) as probe:
         (worker,) = _await_workers(probe, 1)
-        idle = Command(command.server, command.source, command.folder)
+        idle = command.another()
         idle.start(probe.address, "--limit", "4")
         idle_bytes = 0  # with its model, and hardly anything to do
         while idle.process.poll() is None:

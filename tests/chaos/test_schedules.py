@@ -58,8 +58,7 @@ def stop_driver(stage: Stage) -> None:
 
 def start_twin(stage: Stage) -> None:
     if stage.twin is None:
-        stage.twin = Command(stage.command.server, stage.command.source, stage.command.folder)
-        stage.twin.destination, stage.twin.prefix = stage.command.destination, stage.command.prefix
+        stage.twin = stage.command.twin()
         stage.twin.start(stage.cluster.address)
 
 
@@ -135,12 +134,12 @@ def schedule_of(seed: int) -> list[Disturbance]:
 
 
 @pytest.fixture
-def small_command(server, source, drawings, tmp_path, seed):
+def small_command(server, source, drawings, weights, tmp_path, seed):
     """A command on a source of its own, which the schedule may change."""
     folder = f"seed-{seed}"
     objects = [*drawings[:N_GOOD], *drawings[-N_UNUSABLE:]]
     fill_bucket(BUCKET, [(f"{folder}/{key}", data) for key, data in objects])
-    command = Command(server, f"s3://{BUCKET}/{folder}/Images", tmp_path)
+    command = Command(server, f"s3://{BUCKET}/{folder}/Images", tmp_path, str(weights))
     yield command
     command.close()
 
