@@ -12,6 +12,9 @@ DASHBOARD_PORT = 8787
 CORES_PER_WORKER = 8
 """Enough threads to keep one model on a CPU busy; more share memory bandwidth and the interpreter lock."""
 
+WAITING_SLOTS = 4
+"""Task slots of a worker with a GPU beyond its cores: two device batches on their way, and two that wait."""
+
 
 def local_cpu_cluster(n_workers: int | None, threads_per_worker: int | None) -> LocalCluster:
     """Open a cluster of CPU workers.
@@ -39,7 +42,8 @@ def local_cuda_cluster(n_workers: int | None, threads_per_worker: int | None) ->
     n_workers
         The first so many GPUs; None is all of them.
     threads_per_worker
-        Task slots of each; None is its share of the cores: dask-cuda's own default of one starves a GPU.
+        Task slots of each; None is its share of the cores, and some for tasks that wait for the GPU: dask-cuda's own
+        default of one starves it.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def local_cuda_cluster(n_workers: int | None, threads_per_worker: int | None) ->
     from dask_cuda import LocalCUDACluster  # noqa: PLC0415  imports CUDA's libraries: only where there is a device
 
     n_workers = n_workers or n_gpus
-    threads_per_worker = threads_per_worker or max(2, usable_cores() // n_workers)
+    threads_per_worker = threads_per_worker or usable_cores() // n_workers + WAITING_SLOTS
     return LocalCUDACluster(n_workers=n_workers, threads_per_worker=threads_per_worker, **_on_loopback())
 
 

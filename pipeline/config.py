@@ -57,6 +57,11 @@ class RunConfig:
         "auto",
         click.Choice(["auto", "fp32", "bf16", "fp16"]),
     )
+    compile: str = _option(
+        "Compile the model: 'auto' where there are images enough to pay for it, 'on', 'off'.",
+        "auto",
+        click.Choice(["auto", "on", "off"]),
+    )
     include: tuple[str, ...] = _option(
         "Take only images that match this glob below SOURCE; may be repeated.", (), multiple=True, metavar="GLOB"
     )

@@ -28,6 +28,8 @@ class Heading:
     dashboard: str | None
     destination: str
     model: str
+    compiled: str
+    """Whether the model is compiled, and why."""
 
 
 class Console:
@@ -128,6 +130,7 @@ def _print_heading(heading: Heading, n_images: str) -> None:
     _line("images", n_images)
     _line("dashboard", heading.dashboard or "none")
     _line("model", heading.model)
+    _line("compiled", heading.compiled)
     _line("destination", heading.destination)
 
 

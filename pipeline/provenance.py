@@ -81,12 +81,14 @@ class Session:
     timings_s: Mapping[str, float]
     requests: Mapping[str, int]
     """What was asked of the stores by this command and its workers, by kind."""
-
     verdict: Verdict | None
     """What bounded it; None where nothing was left to score."""
 
     spent_s: Mapping[str, float]
     """What its workers spent, by `pipeline.engine.spending.Activity`."""
+
+    compiled: str
+    """Whether the model was compiled, and why."""
 
 
 def conclude(record: Mapping[str, Any], totals: PlanTotals, tally: Tally, session: Session) -> dict[str, Any]:
@@ -127,7 +129,9 @@ def _session(session: Session) -> dict[str, Any]:
     return told | {"timings_s": timings_s, "verdict": sentence | told["verdict"] if sentence else None}
 
 
-def told_session(run_id: str, stopwatch: Stopwatch, account: Account, workers: Sequence[WorkerFacts]) -> Session:
+def told_session(
+    run_id: str, stopwatch: Stopwatch, account: Account, workers: Sequence[WorkerFacts], compiled: str
+) -> Session:
     """Return this command's share of a run as it stands now."""
     return Session(
         session_id=run_id,
@@ -137,6 +141,7 @@ def told_session(run_id: str, stopwatch: Stopwatch, account: Account, workers: S
         requests=account.requests.copy(),
         spent_s=dict(account.spent_s),
         verdict=_judged(account, workers, stopwatch.started),
+        compiled=compiled,
     )
 
 

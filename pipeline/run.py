@@ -1,6 +1,7 @@
 """``python -m pipeline.run SOURCE DESTINATION``: classify every image of SOURCE, outcomes to DESTINATION."""
 
 import logging
+import math
 import shlex
 import sys
 import traceback
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import click
 from distributed import Client
@@ -22,7 +23,7 @@ from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
 from pipeline.engine.graph import Batching
-from pipeline.engine.inference import load_classifier
+from pipeline.engine.inference import load_classifier, usable_cores
 from pipeline.engine.plan import PlanTotals
 from pipeline.engine.worker import Job, model_resource, prepared_workers, worker_facts
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, PipelineError, UsageError
@@ -30,7 +31,9 @@ from pipeline.fingerprint import fingerprint
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
 from pipeline.provenance import Session, Stopwatch, new_run_id, told_session
-from pipeline.records import ModelSpec, Tally
+from pipeline.records import ModelForm, ModelSpec, Tally
+from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_of
+from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.storage import join, options_from_environment, redact, requests_since_last
 
@@ -83,7 +86,7 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        tally, session = _carry_out(config, ends, spec, run_id, stopwatch, stop)
+        tally, session = _carry_out(config, ends, spec, run_id, stopwatch, stop, is_new=stored is None)
         print_summary(tally, join(ends.destination.url, "outcomes"))
         print_speed(session.n_scored, stopwatch.total_s, session.verdict)
     else:
@@ -104,19 +107,30 @@ def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -
 
 
 def _carry_out(
-    config: RunConfig, ends: Ends, spec: ModelSpec, run_id: str, stopwatch: Stopwatch, stop: StopRequest
+    config: RunConfig,
+    ends: Ends,
+    spec: ModelSpec,
+    run_id: str,
+    stopwatch: Stopwatch,
+    stop: StopRequest,
+    *,
+    is_new: bool,
 ) -> tuple[Tally, Session]:
     """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
     sessions: list[Session] = []
     with ExitStack() as stack:
         client = _connect(config, stack)
         spec = replace(spec, precision=_resolve_precision(config, client))
-        job = _job(run_id, ends, spec, model_resource(client, config.model_resource))
+        listed = Peekable(ends.listed)
+        form, compiled = _decide_form(config, spec, client, listed if is_new else None)
+        job = _job(run_id, ends, spec, form, model_resource(client, config.model_resource))
         stack.enter_context(prepared_workers(client, job))
         record = take_destination(config, ends.destination, ends.selection.source, spec, run_id)
         stopwatch.lap("connect")
 
-        heading = Heading(record["run_id"], client.dashboard_link, ends.destination.url, _model_line(config, spec))
+        heading = Heading(
+            record["run_id"], client.dashboard_link, ends.destination.url, _model_line(config, spec), compiled
+        )
         console = stack.enter_context(closing(Console(heading)))
         limits = Limits(config.max_failure_rate, config.stall_timeout)
         driver = Driver(client, job, _batching(config), limits, console, stop.event)
@@ -125,12 +139,12 @@ def _carry_out(
             """Mark the run as complete; where somebody else changes it meanwhile this is done again."""
             stopwatch.lap("compute")
             driver.account.requests.update(requests_since_last())
-            sessions.append(told_session(run_id, stopwatch, driver.account, worker_facts(client, job)))
+            sessions.append(told_session(run_id, stopwatch, driver.account, worker_facts(client, job), compiled))
             _mark_complete(ends.destination, provenance.conclude(record, totals, tally, sessions[-1]), totals, tally)
 
         stop.is_graceful = True
         try:
-            _, tally = driver.run(ends.listed, config.part_size, conclude, retry_failed=config.retry_failed)
+            _, tally = driver.run(listed, config.part_size, conclude, retry_failed=config.retry_failed)
         except FailureRateError:
             print_failures(driver.tally)
             raise
@@ -162,6 +176,25 @@ def _resolve_precision(config: RunConfig, client: Client) -> str:
     return "bf16" if found == {"bf16"} else "fp32"
 
 
+def _decide_form(config: RunConfig, spec: ModelSpec, client: Client, listed: Peekable | None) -> tuple[ModelForm, str]:
+    """Return the form in which the workers compute the model, and why, for people.
+
+    Parameters
+    ----------
+    listed
+        Tells the number of images of a new run; of one that goes on nobody knows how many are left.
+    """
+    asked, kind, n_images, pays_from = cast("Asked", config.compile), local_kind(config.cluster), None, float("inf")
+    if asked == "auto" and kind == "cpu":
+        n_slots = client.nthreads()
+        pays_from = break_even(form_key(spec, usable_cores(min(n_slots.values()))))
+        if listed is not None and math.isfinite(pays_from):
+            n_images = listed.at_least(math.ceil(pays_from) * len(n_slots)) // len(n_slots)
+    is_compiled, why = decide(asked, kind, n_images, pays_from)
+    form = form_of(asked, config.batch_size, is_compiled=is_compiled)
+    return form, f"{'yes' if is_compiled else 'no'}: {why}"
+
+
 def _mark_complete(destination: Destination, record: dict[str, Any], totals: PlanTotals, tally: Tally) -> None:
     """Mark the run as complete, once every image of the plan has its row; what is marked already stays as it is."""
     if tally.n_images != totals.n_images:
@@ -172,14 +205,14 @@ def _mark_complete(destination: Destination, record: dict[str, Any], totals: Pla
     destination.write(SUCCESS, b"")
 
 
-def _job(run_id: str, ends: Ends, spec: ModelSpec, model_resource: str | None) -> Job:
+def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm, model_resource: str | None) -> Job:
     return Job(
         run_id=run_id,
         fingerprint=fingerprint(spec),
         destination=ends.destination,
         source_options=ends.source_options,
         transform=spec.transform,
-        load_model=partial(load_classifier, spec, options_from_environment()),
+        load_model=partial(load_classifier, spec, form, options_from_environment()),
         model_resource=model_resource,
     )
 

@@ -45,6 +45,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # what does the work, without knowing who carries it; labels are facts, not a stage
     "pipeline.stages": ("pipeline.errors", "pipeline.records", "pipeline.stages.labels"),
     "pipeline.stages.labels": (),
+    # what is known of this machine: not a stage either
+    "pipeline.stages.user_cache": (),
+    "pipeline.stages.compiling": ("pipeline.records", "pipeline.stages.user_cache"),
+    "pipeline.stages.model": (
+        "pipeline.errors",
+        "pipeline.records",
+        "pipeline.stages.compiling",
+        "pipeline.stages.labels",
+        "pipeline.stages.model",
+        "pipeline.stages.user_cache",
+    ),
     "pipeline.storage": ("pipeline.errors", "pipeline.storage"),
     "pipeline.evaluation": ("pipeline.errors", "pipeline.evaluation", "pipeline.records", "pipeline.stages.labels"),
     "pipeline.destination": ("pipeline.errors", "pipeline.storage"),
@@ -107,7 +118,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "dask": ("pipeline.engine", "pipeline.config"),  # config: dask.config alone, where options come from
     "dask_cuda": ("cluster.local",),
     "distributed": ("pipeline.engine", "cluster", *(f"pipeline.{command}" for command in COMMANDS)),
-    "filelock": ("pipeline.stages.weights",),
+    "filelock": ("pipeline.stages.weights", "pipeline.stages.model.compiled"),
     "fsspec": ("pipeline.storage", "pipeline.stages.listing"),  # listing: glob_translate, a pure function on patterns
     "numpy": ("pipeline",),
     "PIL": ("pipeline.stages.decode", "pipeline.demo.images"),

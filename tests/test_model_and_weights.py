@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
-import pipeline.stages.model
+import pipeline.stages.model.classifier
 from pipeline.errors import DeviceError, StorageError, UsageError
 from pipeline.records import ModelSpec, Transform
 from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
@@ -34,6 +34,7 @@ from pipeline.stages.model import (
     best_device,
     load_state_dict,
 )
+from pipeline.stages.model.network import Program
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.stages.state_dict import read_shapes
 from pipeline.stages.weights import fetch_weights
@@ -228,8 +229,9 @@ def faulty(
     """Return a classifier as on a GPU, where a batch goes through whole, and the model that fails in it."""
     classifier = copy.copy(classify)
     classifier.slice_size = slice_size
-    classifier._model = Faulty(model or quick_model(), fault)
-    return classifier, classifier._model
+    faulty_model = Faulty(model or quick_model(), fault)
+    classifier.program = Program(faulty_model, spec("fp32").transform, torch.float32)
+    return classifier, faulty_model
 
 
 def quick_model() -> nn.Module:
@@ -266,7 +268,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_slices_with_the_same_answers(
 
 
 def test_resnet50_s_answers_are_the_same_in_slices(classify: Classifier, pixels: NDArray[np.uint8]):
-    classifier, model = faulty(classify, above(12, OUT_OF_MEMORY[0]), model=classify._model)
+    classifier, model = faulty(classify, above(12, OUT_OF_MEMORY[0]), model=classify.program.model)
 
     answer = classifier(pixels)
 
@@ -352,7 +354,7 @@ def test_a_fault_of_the_device_that_shows_only_when_the_answer_is_fetched_is_the
     def fetch(*_: object) -> None:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr(pipeline.stages.model, "top5", fetch)
+    monkeypatch.setattr(pipeline.stages.model.classifier, "unpacked", fetch)
 
     with pytest.raises(DeviceError, match="unspecified launch failure"):
         faulty(classify, never)[0](photos(2))

@@ -33,7 +33,7 @@ from pipeline.storage import StorageOptions, open_storage, resolve_url
 from pipeline.verify import main, verify
 
 FINGERPRINT = "f" * 64
-SESSION = Session("session", "2026-01-01T00:00:00+00:00", 0, {}, {})
+SESSION = Session("session", "2026-01-01T00:00:00+00:00", 0, {}, {}, None, {}, "no: --compile off")
 
 CONSEQUENCES = {Kind.MARKED, Kind.RECORD}
 """What most damages of a completed run bring along; each has tests of its own."""

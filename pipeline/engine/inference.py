@@ -1,20 +1,22 @@
 """The one thread of a worker process that owns the model and its device.
 
 Tasks hand it batches and wait; nothing else ever touches the model, so there is no lock around it and no second copy.
+What waits is merged or sliced into the device batches that the model likes; while it computes one, the next is copied.
 """
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.engine.merging import DeviceBatch, Request, Waiting
+from pipeline.engine.one_by_one import pipelined
 from pipeline.engine.spending import Spending
 from pipeline.errors import ModelLoadError
-from pipeline.records import ImageBatch, ModelSpec, Predict, Prediction
+from pipeline.records import ImageBatch, ModelForm, ModelSpec, Pipelined, Predict, Prediction, Running
 from pipeline.stages.architectures import torchvision_weights
 from pipeline.stages.weights import fetch_weights
 from pipeline.storage import StorageOptions, read_whole
@@ -27,6 +29,9 @@ EMPTY = Prediction(
     breed_class_index=np.empty(0, np.int32),
     breed_probability=np.empty(0, np.float32),
 )
+
+POLL_S = 0.0005
+"""How often a thread whose device computes looks up whether it is done, while nothing waits to be copied."""
 
 
 class InferenceThread:
@@ -42,11 +47,13 @@ class InferenceThread:
         Is told how long the thread was busy.
     """
 
-    def __init__(self, load: Callable[[], Predict], n_threads: int, spending: Spending) -> None:
+    def __init__(self, load: Callable[[], Predict | Pipelined], n_threads: int, spending: Spending) -> None:
         self._spending = spending
+        self._waiting = Waiting()
+        self._running: deque[tuple[DeviceBatch, Running]] = deque()
+        self._is_working = False
         self._executor = ThreadPoolExecutor(1, "inference", _set_num_threads, (n_threads,))
-        self._model: Future[Predict] = self._executor.submit(load)
-        self._last: Future[Any] = self._model
+        self._model: Future[Pipelined] = self._executor.submit(self._load, load)
 
     def predict(self, batch: ImageBatch) -> Prediction:
         """Return the model's answer to a batch.
@@ -58,40 +65,83 @@ class InferenceThread:
         """
         if not batch.refs:
             return EMPTY
-        answer = self._executor.submit(self._run, batch.pixels)
-        self._last = answer
-        return answer.result()
+        request = Request(batch.pixels)
+        self._waiting.put(request)
+        self._executor.submit(self._work_off, self._model)
+        return request.answer.result()
 
     @property
     def is_busy(self) -> bool:
-        """Whether the thread still has something to do."""
-        return not self._last.done()
+        """Whether the thread is at something, or hangs in it."""
+        return self._is_working
 
     def close(self) -> None:
         """Answer what is running, drop what waits, and let the model go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._waiting.drop()
         del self._model
 
-    def _run(self, pixels: NDArray[np.uint8]) -> Prediction:
-        error = self._model.exception()
-        if error is not None:
-            raise ModelLoadError(f"cannot load the model: {type(error).__name__}: {error}") from error
-        model = self._model.result()
-        with self._spending.on("infer"):
-            return model(pixels)
+    def _load(self, load: Callable[[], Predict | Pipelined]) -> Pipelined:
+        self._is_working = True
+        try:
+            return pipelined(load())
+        finally:
+            self._is_working = False
+
+    def _work_off(self, loaded: Future[Pipelined]) -> None:
+        """Answer everything that waits. Each request asks for this; one call does the work of several."""
+        self._is_working = True
+        try:
+            while self._step(loaded):
+                pass
+        finally:
+            self._is_working = False
+
+    def _step(self, loaded: Future[Pipelined]) -> bool:
+        """Begin one device batch, finish one, or wait a little; return False once there is nothing left to do."""
+        error = loaded.exception()
+        depth, shapes = (1, ()) if error else (loaded.result().depth, loaded.result().shapes)
+        has_room = len(self._running) < depth
+        batch = self._waiting.take(shapes) if has_room else None
+        if batch is not None and error is not None:
+            batch.fail(ModelLoadError(f"cannot load the model: {type(error).__name__}: {error}"))
+        elif batch is not None:
+            self._begin(loaded.result(), batch)
+        elif not self._running:
+            return False
+        elif has_room and not self._running[0][1].is_done():
+            self._waiting.wait(POLL_S)
+        else:
+            self._finish()
+        return True
+
+    def _begin(self, model: Pipelined, batch: DeviceBatch) -> None:
+        try:
+            self._running.append((batch, model.begin(batch.pixels)))
+        except Exception as error:  # noqa: BLE001  it belongs to the tasks that wait
+            batch.fail(error)
+
+    def _finish(self) -> None:
+        batch, running = self._running.popleft()
+        try:
+            batch.give(running.answer())
+        except Exception as error:  # noqa: BLE001  as above
+            batch.fail(error)
+        for activity, seconds in running.spent_s().items():
+            self._spending.add(activity, seconds)
 
 
-def load_classifier(spec: ModelSpec, options: StorageOptions) -> Predict:
+def load_classifier(spec: ModelSpec, form: ModelForm, options: StorageOptions) -> Predict | Pipelined:
     """Return the model that `spec` stands for on this process's device, its weights checked against their hash."""
     # torch takes seconds to import: paid here, on the inference thread, not by the worker's event loop.
-    from pipeline.stages.model import Classifier, best_device, load_state_dict  # noqa: PLC0415
+    from pipeline.stages.model import load_model, load_state_dict  # noqa: PLC0415
 
     named = torchvision_weights(spec.name, spec.weights)
     url = named.url if named else None
     data = fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
-    classifier = Classifier(spec, load_state_dict(data, spec.weights), best_device())
+    model = load_model(spec, load_state_dict(data, spec.weights), form)
     logger.info("model loaded: %s in %s", spec.name, spec.precision)
-    return classifier
+    return model
 
 
 def usable_cores(n_slots: int) -> int:

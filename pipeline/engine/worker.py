@@ -21,7 +21,7 @@ from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import n_abandoned
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
-from pipeline.records import ImageBatch, Predict, Sample, Transform, WorkerFacts
+from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
 from pipeline.storage import StorageOptions
 
 logger = logging.getLogger("pipeline")
@@ -51,7 +51,7 @@ class Job:
 
     transform: Transform
 
-    load_model: Callable[[], Predict]
+    load_model: Callable[[], Predict | Pipelined]
     """Loads the model that the fingerprint stands for, in the worker's process."""
 
     model_resource: str | None = None

@@ -1,0 +1,86 @@
+"""The model itself: torchvision's architecture with the weights of a state dict, made ready for inference."""
+
+import io
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import get_model
+
+from pipeline.errors import UsageError
+from pipeline.records import Transform
+from pipeline.stages.labels import breed_class_indices
+from pipeline.stages.model.answers import packed
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_state_dict(data: bytes, weights: str) -> dict[str, Tensor]:
+    """Return the tensors of a state dict; with ``weights_only=True`` a pickle cannot run code.
+
+    Raises
+    ------
+    UsageError
+        If the bytes are no state dict, or hold anything but tensors.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        brief = " ".join(str(error).split())[:200]
+        raise UsageError(f"--weights {weights}: not a state dict that torch can load safely ({brief})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"--weights {weights}: expected a state dict of tensors (save model.state_dict())")
+    return state
+
+
+class Program(nn.Module):
+    """Everything between pixels and packed answers: normalising, the model, softmax and the choice of the top five.
+
+    Parameters
+    ----------
+    model
+        Gives logits.
+    transform
+        Whose mean and deviation normalise.
+    dtype
+        Of the model's arithmetic; all that is around it is float32.
+    """
+
+    def __init__(self, model: nn.Module, transform: Transform, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self._dtype = model.to(dtype), dtype
+        self.mean, self.std = (nn.Buffer(_per_channel(values)) for values in (transform.mean, transform.std))
+        self.breeds = nn.Buffer(torch.tensor(breed_class_indices()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (N, 12) packed answers to (N, 3, H, W) uint8 images."""
+        normal = images.float().div_(255).sub_(self.mean).div_(self.std)
+        logits = self.model(normal.to(self._dtype, memory_format=torch.channels_last))
+        return packed(logits.float(), self.breeds)
+
+
+def network(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """Build the model with its weights, each batch norm folded into the convolution before it."""
+    with torch.device("meta"):
+        model = get_model(name)
+    model.load_state_dict(dict(state), assign=True)  # a plain dict: files without batch counters load too
+    return _folded(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Fold each batch norm into the convolution that is registered just before it, as in torchvision's ResNets.
+
+    torch.fx would find the pairs by tracing, but it patches ``nn.Module`` for the whole process meanwhile: a model that
+    another run has on another thread fails then.
+    """
+    for parent in model.modules():
+        for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return model
+
+
+def _per_channel(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
