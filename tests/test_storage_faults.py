@@ -8,6 +8,7 @@ from uuid import uuid4
 import boto3
 import pytest
 from botocore.config import Config
+from fsspec.asyn import sync
 
 from pipeline.demo.s3 import CREDENTIALS
 from pipeline.errors import StorageError
@@ -58,7 +59,10 @@ by_each_client = pytest.mark.parametrize("server", ["s3fs", "obstore"], indirect
 
 def storage_on(server, *, deadline_s=20.0, attempt_s=5.0, **options):
     timing = {"deadline_s": deadline_s, "attempt_s": attempt_s}
-    return S3Storage(StorageOptions(endpoint_url=server.endpoint, s3_client=server.read_by, **timing, **options))
+    storage = S3Storage(StorageOptions(endpoint_url=server.endpoint, s3_client=server.read_by, **timing, **options))
+    client = storage._client._fs
+    sync(client.loop, client.set_session)  # takes seconds on a busy machine, which no deadline here should pay for
+    return storage
 
 
 def listed(storage, bucket):
