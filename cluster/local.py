@@ -86,7 +86,7 @@ def _on_loopback() -> dict[str, Any]:
     return {
         "host": LOOPBACK,
         "dashboard_address": f"{LOOPBACK}:{_free_port(DASHBOARD_PORT)}",
-        "worker_dashboard_address": f"{LOOPBACK}:0",
+        "worker_dashboard_address": None,  # the scheduler's shows them too, and each takes a second to start
         "preload": ["cluster.preload"],
     }
 
