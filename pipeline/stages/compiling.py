@@ -18,7 +18,7 @@ Asked = Literal["auto", "on", "off"]
 CPU_MICRO_BATCH = 16
 """Images per forward pass on a CPU: their activations stay in its cache."""
 
-OPEN_S = 3.0
+OPEN_S = 1.0
 """Seconds to open a program that was compiled before."""
 
 UNMEASURED_BREAK_EVEN = 5_000
