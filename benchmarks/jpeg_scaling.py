@@ -1,6 +1,6 @@
 """How far a JPEG's own scaling (Pillow's ``draft``) is from the pixels of the whole image, and what it saves.
 
-``python benchmarks/jpeg_scaling.py`` draws images of 12 million pixels, lying and upright: scenes as a lens and a
+``python -m benchmarks.jpeg_scaling`` draws images of 12 million pixels, lying and upright: scenes as a lens and a
 sensor would see them (edges blurred by 1.2 pixels, noise of 4 levels) in grey, muted and vivid colours, and drawings
 with edges as hard as a pixel. Each is stored in several qualities and chroma subsamplings, decoded whole, by halves and
 by quarters, then resized and cropped for the model. What is compared are the model's pixels, in levels of 255.
@@ -18,8 +18,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
-from verify import machine
 
+from benchmarks.machine import machine
 from pipeline.records import Transform
 from pipeline.stages.decode import geometry
 

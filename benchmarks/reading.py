@@ -24,9 +24,9 @@ from typing import Any
 
 import click
 
-from benchmarks.verify import machine
+from benchmarks.machine import machine
+from benchmarks.server import rclone_server
 from pipeline.demo.s3 import CREDENTIALS
-from tests.rclone import rclone_serving
 
 BUCKET = "reading"
 OBJECT_BYTES = 63_000
@@ -62,10 +62,10 @@ def main(objects: int, rounds: int, only: str | None) -> None:
         return
     with TemporaryDirectory() as folder:
         for number in range(objects):
-            path = Path(folder, BUCKET, "dogs", f"{number:06d}.jpg")
+            path = Path(folder, "store", BUCKET, "dogs", f"{number:06d}.jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(os.urandom(OBJECT_BYTES))
-        with rclone_serving(Path(folder)) as endpoint:
+        with rclone_server(Path(folder, "store"), Path(folder, "rclone.log")) as endpoint:
             os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
             circumstances = {"machine": machine(), "versions": {name: version(name) for name in PACKAGES}}
             measurements = [_round() for _ in range(rounds)]

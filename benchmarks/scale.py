@@ -1,6 +1,6 @@
 """What the engine itself costs per image, and whether that, or its memory, grows with the bucket.
 
-``python benchmarks/scale.py`` carries 10 thousand, 100 thousand and 1 million images through the real listing, plan,
+``python -m benchmarks.scale`` carries 10 thousand, 100 thousand and 1 million images through the real listing, plan,
 window, graphs, commits and resume, and plans and resumes 10 million. Only reading, decoding and the model are stand-ins
 (``scale_stand_ins.py``), whose share of the processors is taken away: what is left is the engine's own. The client, the
 scheduler and the one worker are processes of their own, and each phase of each size has new ones (``scale_phase.py``).
@@ -26,10 +26,11 @@ from typing import Any
 
 import click
 import pyarrow.parquet as pq
-from scale_phase import BATCHES_PER_PART, FINGERPRINT, PART_SIZE
-from scale_stand_ins import TRANSFORM
-from verify import answered, machine
 
+from benchmarks.machine import machine
+from benchmarks.scale_phase import BATCHES_PER_PART, FINGERPRINT, PART_SIZE
+from benchmarks.scale_stand_ins import TRANSFORM
+from benchmarks.verify import answered
 from pipeline.destination import part_name
 
 HERE = Path(__file__).parent
@@ -80,7 +81,7 @@ def measured(sizes: list[int], plan_sizes: list[int], folder: str | None) -> Ite
 
 def carried_out(phase: str, n_images: int, place: str, goes_on_from: str = "everything") -> dict[str, Any]:
     """Return what one phase told, in a process of its own."""
-    command = [sys.executable, str(HERE / "scale_phase.py"), phase, str(n_images), place]
+    command = [sys.executable, "-m", "benchmarks.scale_phase", phase, str(n_images), place]
     paths = {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | paths)
     if done.returncode:
@@ -165,7 +166,7 @@ def numbers(text: str) -> list[int]:
 
 def settings() -> dict[str, Any]:
     """Return how the images are cut."""
-    from scale_cluster import N_SLOTS  # noqa: PLC0415
+    from benchmarks.scale_cluster import N_SLOTS  # noqa: PLC0415
 
     size = PART_SIZE // BATCHES_PER_PART
     return {"batch_size": size, "batches_per_part": BATCHES_PER_PART, "slots": N_SLOTS, "pixels": TRANSFORM.crop_size}

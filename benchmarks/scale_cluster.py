@@ -43,7 +43,7 @@ class OwnCluster:
     def __init__(self, folder: Path) -> None:
         self._folder, self._file = folder, folder / "scheduler.json"
         self._scheduler = self._start("scheduler", "--port", "0")
-        preload = ("--preload", str(HERE / "scale_stand_ins.py"))
+        preload = ("--preload", "benchmarks.scale_stand_ins")
         self._nanny = self._start("worker", "--nthreads", str(N_SLOTS), *preload, "--local-directory", str(folder))
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class OwnCluster:
         return [nanny, *nanny.children(recursive=True)]
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
-        paths = os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         with (self._folder / "dask.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *command, *_LOOPBACK, "--scheduler-file", str(self._file)],

@@ -1,6 +1,6 @@
-"""One phase of ``benchmarks/scale.py`` in a process of its own, which is the client.
+"""One phase of ``benchmarks.scale`` in a process of its own, which is the client.
 
-``python benchmarks/scale_phase.py PHASE N_IMAGES FOLDER`` prints the figures as JSON.
+``python -m benchmarks.scale_phase PHASE N_IMAGES FOLDER`` prints the figures as JSON.
 
 everything
     Lists, plans, carries out and commits so many images into FOLDER.
@@ -24,10 +24,10 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-import scale_stand_ins as stand_ins
 from distributed import Client
-from scale_cluster import OwnCluster, cpu_s, own_cluster, peak_mib
 
+from benchmarks import scale_stand_ins as stand_ins
+from benchmarks.scale_cluster import OwnCluster, cpu_s, own_cluster, peak_mib
 from pipeline.destination import OUTCOMES_FOLDER, RUN_JSON, SUCCESS, Destination
 from pipeline.engine.drive import Driver, Limits
 from pipeline.engine.finished import finished_tally

@@ -1,4 +1,4 @@
-"""What stands in for a bucket and for a model in ``benchmarks/scale.py``: a listing out of nothing, pixels, an answer.
+"""What stands in for a bucket and for a model in ``benchmarks.scale``: a listing out of nothing, pixels, an answer.
 
 Loaded into each worker by ``--preload``: it puts two names of the engine's aside there, the opening of a storage and
 the decoding of an image. All else that runs is the engine's own. What the stand-ins take of a processor is added up,

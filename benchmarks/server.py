@@ -17,7 +17,7 @@ START_S = 30.0
 
 
 @contextmanager
-def rclone_server(root: Path, log: Path) -> Iterator[str]:
+def rclone_server(root: Path, log: Path, *options: str) -> Iterator[str]:
     """Yield the endpoint URL of an S3 server that lives as long as the context.
 
     Parameters
@@ -26,11 +26,13 @@ def rclone_server(root: Path, log: Path) -> Iterator[str]:
         Each folder in it is a bucket; what is changed there from outside is seen a second later.
     log
         Where the server's own log goes.
+    options
+        More of ``rclone serve s3``.
     """
     command = shutil.which("rclone", path=Path(sys.executable).parent) or "rclone"
-    options = ["--config", "", "--auth-key", KEYS, "--addr", f"{LOOPBACK}:0", "--dir-cache-time", "1s"]
+    settings = ["--config", "", "--auth-key", KEYS, "--addr", f"{LOOPBACK}:0", "--dir-cache-time", "1s"]
     with log.open("wb") as stderr:
-        server = subprocess.Popen([command, "serve", "s3", *options, str(root)], stderr=stderr)
+        server = subprocess.Popen([command, "serve", "s3", *settings, *options, str(root)], stderr=stderr)
     try:
         yield _endpoint(server, log)
     finally:
@@ -42,7 +44,7 @@ def _endpoint(server: subprocess.Popen[bytes], log: Path) -> str:
     """Wait for the server to say where it listens."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.poll() is None:
-        told = re.search(rf"http://{re.escape(LOOPBACK)}:\d+", log.read_text(encoding="utf-8"))
+        told = re.search(rf"https?://{re.escape(LOOPBACK)}:\d+", log.read_text(encoding="utf-8"))
         if told:
             return told[0]
         time.sleep(0.05)

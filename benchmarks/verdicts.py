@@ -1,4 +1,4 @@
-"""Whether the verdict is right: ``python benchmarks/verdicts.py`` makes each bottleneck by hand, then lifts it.
+"""Whether the verdict is right: ``python -m benchmarks.verdicts`` makes each bottleneck by hand, then lifts it.
 
 Every case runs on worker processes of this machine, with a bottleneck that is told in ``bottlenecks.py``; then it runs
 once more with more of what the verdict named. The gain that came is held against the gain that was foretold: both are
@@ -18,11 +18,11 @@ from uuid import uuid4
 
 import click
 import numpy as np
-from bottlenecks import BATCH_SIZE, CASES, Case, Lift, load_model, slow_down, slowly
 from distributed import Client, LocalCluster
 from PIL import Image
-from verify import machine
 
+from benchmarks.bottlenecks import BATCH_SIZE, CASES, Case, Lift, load_model, slow_down, slowly
+from benchmarks.machine import machine
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.account import Account
 from pipeline.engine.drive import Driver, Limits

@@ -1,20 +1,18 @@
 """How long ``python -m pipeline.verify`` takes, and how much memory, by the length of the table.
 
-``python benchmarks/verify.py --rows 10_000_000`` makes destinations on a local disk, of up to so many images, then
+``python -m benchmarks.verify --rows 10_000_000`` makes destinations on a local disk, of up to so many images, then
 verifies each in a process of its own. What is planned twice is looked for too: the last tenth of the images were added
 by a second run, so that its pages lie across those of the first. Memory should not grow with the table; seconds should
 grow with nothing else. Peaks are the process's whole resident set, libraries included.
 """
 
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,11 +20,11 @@ from typing import Any
 
 import click
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.machine import machine
 from pipeline.stages.outcomes import OUTCOMES_SCHEMA, PLAN_SCHEMA
 
 PART_SIZE = 1280
@@ -174,18 +172,6 @@ def line(run: dict[str, Any]) -> str:
     """Return one measurement for people. Pure."""
     rate = run["rows"] / run["seconds"]
     return f"{run['rows']:>12,} rows {run['seconds']:>8.1f} s {rate:>10,.0f} rows/s {run['peak_mib']:>6} MiB at most"
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on, and how busy it was with other things before."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((text.partition(":")[2].strip() for text in lines if text.startswith("model name")), "unknown CPU"),
-        "cores": len(os.sched_getaffinity(0)),
-        "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ fixture            lives    what it is
 =================  =======  ==================================================================================
 """
 
+import hashlib
 import os
 import threading
 import time
@@ -20,11 +21,13 @@ from uuid import uuid4
 
 import boto3
 import pytest
+import torch
 from distributed import Client, LocalCluster
 
+from pipeline.demo import images as demo_images
+from pipeline.demo import weights as demo_weights
 from pipeline.demo.images import FIRST_UNUSABLE_NUMBER, demo_objects
 from pipeline.demo.s3 import CREDENTIALS, s3_server
-from pipeline.demo.weights import make_weights
 
 AWS = {name for name in os.environ if name.startswith("AWS_")}
 
@@ -52,9 +55,13 @@ def bucket(s3):
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "resnet50-drawn.pth"
-    make_weights(path, n_fit_per_breed=2)
+def weights(pytestconfig) -> Path:
+    """Made in half a minute, and kept beside pytest's other caches for as long as what makes them is the same."""
+    made_by = b"".join(Path(module.__file__).read_bytes() for module in (demo_images, demo_weights))
+    name = hashlib.sha256(made_by + torch.__version__.encode()).hexdigest()[:16]
+    path = pytestconfig.cache.mkdir("weights") / f"resnet50-drawn-{name}.pth"
+    if not path.exists():
+        demo_weights.make_weights(path, n_fit_per_breed=2)
     return path
 
 

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from benchmarks.server import rclone_server
 from pipeline.config import RunConfig
 from pipeline.demo.s3 import CREDENTIALS
 from pipeline.errors import StorageError, UsageError
@@ -22,7 +23,6 @@ from pipeline.storage import CHANGED, GONE, StorageOptions, options_from_environ
 from pipeline.storage.s3 import S3Storage
 from pipeline.storage.s3_place import Keyring
 from tests.faulty_s3 import faulty_s3
-from tests.rclone import rclone_serving
 
 BOTH = pytest.mark.parametrize("s3_client", ["s3fs", "obstore"])
 
@@ -251,9 +251,15 @@ def test_keys_do_not_travel(bucket):
 # Where they go
 
 
+def dogs_on_rclone(folder, *options):
+    """Serve one bucket, named dogs."""
+    (folder / "store" / "dogs").mkdir(parents=True)
+    return rclone_server(folder / "store", folder / "rclone.log", *options)
+
+
 @BOTH
 def test_a_profile_gives_keys_endpoint_and_region(tmp_path, monkeypatch, s3_client):
-    with rclone_serving(tmp_path / "store", bucket="dogs") as endpoint:
+    with dogs_on_rclone(tmp_path) as endpoint:
         keys = {name.lower(): CREDENTIALS[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         lines = [f"{name} = {value}" for name, value in keys.items()]
         use_profile(tmp_path, monkeypatch, f"endpoint_url = {endpoint}", "region = eu-west-3", *lines)
@@ -274,8 +280,7 @@ def test_https_is_spoken_and_certificates_are_checked(tmp_path, monkeypatch, s3_
     certificate, key = self_signed(tmp_path)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    with rclone_serving(tmp_path / "store", "--cert", certificate, "--key", key, bucket="dogs") as address:
-        endpoint = address.replace("http:", "https:")
+    with dogs_on_rclone(tmp_path, "--cert", certificate, "--key", key) as endpoint:
         with pytest.raises(StorageError, match="no usable answer"):
             storage_on(endpoint, s3_client, deadline_s=1.0, region="us-east-1").write("s3://dogs/a.jpg", b"")
         monkeypatch.setenv("AWS_CA_BUNDLE", certificate)

@@ -11,6 +11,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from benchmarks.server import rclone_server
 from pipeline.demo.s3 import CREDENTIALS
 from pipeline.errors import StorageError, UsageError
 from pipeline.storage import (
@@ -24,12 +25,12 @@ from pipeline.storage import (
     read_whole,
     requests,
 )
-from tests.rclone import rclone_serving
 
 
 @pytest.fixture(scope="module")
 def rclone(tmp_path_factory):
-    with rclone_serving(tmp_path_factory.mktemp("rclone")) as endpoint:
+    folder = tmp_path_factory.mktemp("rclone")
+    with rclone_server(folder, folder / "rclone.log") as endpoint:
         yield endpoint
 
 

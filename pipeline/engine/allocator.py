@@ -7,6 +7,7 @@ every kind of cluster. See ``mallopt(3)``.
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -20,9 +21,7 @@ _TRIM_THRESHOLD_BYTES = 512 << 20
 
 def mend_allocator() -> bool:
     """Set the thresholds of this process's allocator; return False where there is no glibc."""
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _of_glibc("mallopt")
     if mallopt is None:
         return False
     settings = {
@@ -31,3 +30,14 @@ def mend_allocator() -> bool:
         _M_ARENA_MAX: 1,
     }
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def return_free_memory() -> None:
+    """Give the system back what this process has freed: once, after something large that will not come again."""
+    malloc_trim = _of_glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

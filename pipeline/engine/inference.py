@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from pipeline.engine.allocator import return_free_memory
 from pipeline.engine.merging import DeviceBatch, Request, Waiting
 from pipeline.engine.one_by_one import pipelined
 from pipeline.engine.spending import Spending
@@ -138,10 +139,14 @@ def load_classifier(spec: ModelSpec, form: ModelForm, options: StorageOptions) -
 
     named = torchvision_weights(spec.name, spec.weights)
     url = named.url if named else None
-    data = fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
-    model = load_model(spec, load_state_dict(data, spec.weights), form)
+    model = load_model(spec, load_state_dict(_weights(spec, url, options), spec.weights), form)
+    return_free_memory()
     logger.info("model loaded: %s in %s", spec.name, spec.precision)
     return model
+
+
+def _weights(spec: ModelSpec, url: str | None, options: StorageOptions) -> bytes:
+    return fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
 
 
 def usable_cores(n_slots: int) -> int:
