@@ -237,7 +237,8 @@ def test_cuda_without_a_device(refused, good_source, bucket, weights, monkeypatc
     )
 
 
-def test_a_scheduler_that_does_not_answer(refused, good_source, bucket, weights):
+def test_a_scheduler_that_does_not_answer(refused, good_source, bucket, weights, monkeypatch):
+    monkeypatch.setattr("cluster.remote.CONNECT_S", 1.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"

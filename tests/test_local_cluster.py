@@ -1,11 +1,13 @@
-"""What a local cluster of GPUs is asked for, where there is none: dask-cuda's own class is a stand-in here."""
+"""Local clusters. There is no GPU here: what one of GPUs is asked for is told by a stand-in for dask-cuda's class."""
 
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from cluster import local
+from cluster.connect import ClusterOptions, connect
 
 
 @pytest.fixture
@@ -43,3 +45,20 @@ def test_more_workers_than_gpus_are_refused(asked):
         local.local_cuda_cluster(3, None)
 
     assert asked == {}
+
+
+def test_everything_local_listens_on_loopback_only():
+    before = listening()
+
+    with connect(ClusterOptions("cpu", workers=1)):
+        opened = listening() - before
+
+    assert opened
+    assert {host for _, host, _ in opened} == {"127.0.0.1"}
+
+
+def listening():
+    """Return the process, host and port of each socket on which this process or one below it listens."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = {(p.pid, c) for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return {(pid, connection.laddr.ip, connection.laddr.port) for pid, connection in found}

