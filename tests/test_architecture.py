@@ -143,6 +143,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 ONLY_INSIDE_FUNCTIONS = {
     ("cluster.local", "dask_cuda"),  # imports CUDA's libraries
     ("cluster.local", "pynvml"),  # is there on Linux only
+    ("pipeline.stages.model.network", "torchvision"),  # imports torch's compiler: see pipeline.stages.model.resnet50
     ("pipeline.stages.precision", "torch"),  # asked where the system does not tell
     ("pipeline.stages.weights", "torch"),  # for a node's first download only
     ("pipeline.engine.inference", "torch"),  # takes seconds, which the inference thread has and a worker's loop has not
@@ -154,6 +155,7 @@ WITHOUT = {
     "pipeline.verify": ("torch", "torchvision"),  # likewise
     "pipeline.engine.worker": ("torch", "torchvision"),  # it is unpickled on a worker's event loop
     "pipeline.engine.isolation": ("torch", "torchvision", "dask", "distributed", "fsspec", "pyarrow"),  # for children
+    "pipeline.stages.model": ("torchvision",),  # two fifths of a worker's start
     "pipeline.console": ("torch", "torchvision"),
     "cluster.connect": ("torch", "dask_cuda", "pynvml"),
 }

@@ -35,6 +35,7 @@ from pipeline.stages.model import (
     load_state_dict,
 )
 from pipeline.stages.model.network import Program
+from pipeline.stages.model.resnet50 import ResNet50
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.stages.state_dict import read_shapes
 from pipeline.stages.weights import fetch_weights
@@ -121,6 +122,17 @@ def test_the_images_of_these_tests_have_different_answers(probability: NDArray[n
     assert len(set(probability.argmax(axis=1).tolist())) >= 5
     assert np.median(probability.max(axis=1)) < 0.9
     assert np.abs(np.diff(probability, axis=0)).max(axis=1).min() > 0.05
+
+
+def test_our_own_architecture_is_torchvision_s_to_the_bit(plain: nn.Module, pixels: NDArray[np.uint8]):
+    with torch.device("meta"):
+        ours = ResNet50()
+    assert list(ours.state_dict()) == list(plain.state_dict())
+
+    ours.load_state_dict(plain.state_dict(), assign=True)
+
+    with torch.inference_mode():
+        assert torch.equal(ours.eval()(normalised(pixels)), plain(normalised(pixels)))
 
 
 def test_in_fp32_the_probabilities_are_those_of_torchvision_s_own_model(
