@@ -80,6 +80,12 @@ class RunConfig:
         click.Choice(["auto", "obstore", "s3fs"]),
     )
     retry_failed: bool = _option("Score again the images that failed before.", False, bool, is_flag=True)
+    decode_timeout: float = _option(
+        "Give an image up whose decoding takes longer than so many seconds.",
+        30.0,
+        click.FloatRange(min=0.1),
+        metavar="SECONDS",
+    )
     stall_timeout: float = _option(
         "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"
     )

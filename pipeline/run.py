@@ -123,7 +123,7 @@ def _carry_out(
         spec = replace(spec, precision=_resolve_precision(config, client))
         listed = Peekable(ends.listed)
         form, compiled = _decide_form(config, spec, client, listed if is_new else None)
-        job = _job(run_id, ends, spec, form, model_resource(client, config.model_resource))
+        job = _job(config, run_id, ends, spec, form, model_resource(client, config.model_resource))
         stack.enter_context(prepared_workers(client, job))
         record = take_destination(config, ends.destination, ends.selection.source, spec, run_id)
         stopwatch.lap("connect")
@@ -205,7 +205,9 @@ def _mark_complete(destination: Destination, record: dict[str, Any], totals: Pla
     destination.write(SUCCESS, b"")
 
 
-def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm, model_resource: str | None) -> Job:
+def _job(
+    config: RunConfig, run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm, model_resource: str | None
+) -> Job:
     return Job(
         run_id=run_id,
         fingerprint=fingerprint(spec),
@@ -213,6 +215,7 @@ def _job(run_id: str, ends: Ends, spec: ModelSpec, form: ModelForm, model_resour
         source_options=ends.source_options,
         transform=spec.transform,
         load_model=partial(load_classifier, spec, form, options_from_environment()),
+        decode_s=config.decode_timeout,
         model_resource=model_resource,
     )
 

@@ -23,6 +23,7 @@ import boto3
 import pytest
 import torch
 from distributed import Client, LocalCluster
+from filelock import FileLock
 
 from pipeline.demo import images as demo_images
 from pipeline.demo import weights as demo_weights
@@ -60,8 +61,9 @@ def weights(pytestconfig) -> Path:
     made_by = b"".join(Path(module.__file__).read_bytes() for module in (demo_images, demo_weights))
     name = hashlib.sha256(made_by + torch.__version__.encode()).hexdigest()[:16]
     path = pytestconfig.cache.mkdir("weights") / f"resnet50-drawn-{name}.pth"
-    if not path.exists():
-        demo_weights.make_weights(path, n_fit_per_breed=2)
+    with FileLock(f"{path}.lock"):  # tests run in several processes
+        if not path.exists():
+            demo_weights.make_weights(path, n_fit_per_breed=2)
     return path
 
 

@@ -1,20 +1,11 @@
 """The command as people type it: from S3 to S3, a real ResNet50, worker processes."""
 
 import io
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import boto3
 import numpy as np
 import pandas as pd
-import psutil
-import pyarrow.dataset
-import pyarrow.fs
 import pytest
 import torch
 from PIL import Image
@@ -22,41 +13,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket
 from tests.by_hand import dask_by_hand
-
-TIMEOUT_S = 240
-
-
-def command(*args):
-    return [sys.executable, "-m", "pipeline.run", *args]
-
-
-def run(*args, **environment):
-    return subprocess.run(
-        command(*args), capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=os.environ | environment
-    )
-
-
-def read_outcomes(endpoint, folder):
-    """Read the table as any stranger would: the folder and nothing else."""
-    s3 = pyarrow.fs.S3FileSystem(
-        endpoint_override=endpoint,
-        access_key=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        secret_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        region="us-east-1",
-    )
-    table = pyarrow.dataset.dataset(folder.removeprefix("s3://"), filesystem=s3).to_table()
-    return table.to_pandas().sort_values("image").reset_index(drop=True)
-
-
-def read_json(url):
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    return json.loads(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
-
-
-def keys_of(bucket, prefix=""):
-    return [
-        entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    ]
+from tests.command_line import keys_of, read_json, read_outcomes, run
 
 
 @pytest.fixture(scope="module")
@@ -244,59 +201,3 @@ def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights
         columns = ["image", "status", "class_index", "correct", "reason", "etag", "breed_class_index"]
         assert remote[columns].equals(expected[columns])
         assert np.allclose(remote["probability"], expected["probability"], atol=1e-4, equal_nan=True)
-
-
-@pytest.fixture
-def running(source, weights):
-    """A run in mid-batch, with small parts so that some are committed soon."""
-    destination = f"s3://drawn-dogs/stopped-{time.time_ns()}"
-    args = command(
-        source,
-        destination,
-        "--weights",
-        str(weights),
-        "--batch-size",
-        "4",
-        "--batches-per-part",
-        "1",
-        "--cluster",
-        "cpu",
-    )
-    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    prefix = destination.removeprefix("s3://drawn-dogs/") + "/outcomes/"
-    deadline = time.monotonic() + 120
-    while not keys_of("drawn-dogs", prefix) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-    yield process, destination
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_finishes_what_is_in_flight_within_30_seconds(running, s3, number):
-    process, destination = running
-
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
-
-    assert process.returncode == 130, stderr
-    assert "error: stopped by a signal" in stderr
-    assert stderr.splitlines()[-1].startswith("to resume: python -m pipeline.run s3://drawn-dogs/Images s3://")
-    assert "--overwrite" not in stderr.splitlines()[-1]
-    assert len(read_outcomes(s3, f"{destination}/outcomes")) % 4 == 0
-    assert not [key for key in keys_of("drawn-dogs", destination.removeprefix("s3://drawn-dogs/")) if "_SUCCESS" in key]
-
-
-def test_a_second_signal_stops_at_once(running):
-    process, _ = running
-    children = psutil.Process(process.pid).children(recursive=True)
-
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=15)
-
-    assert process.returncode == 130
-    assert not psutil.wait_procs(children, timeout=15)[1]

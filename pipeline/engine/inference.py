@@ -63,12 +63,17 @@ class InferenceThread:
         ------
         ModelLoadError
             If the model could not be loaded.
+        CancelledError
+            If the thread was closed before this batch had its turn.
         """
         if not batch.refs:
             return EMPTY
         request = Request(batch.pixels)
         self._waiting.put(request)
-        self._executor.submit(self._work_off, self._model)
+        try:
+            self._executor.submit(self._work_off, self._model)
+        except RuntimeError:  # closed meanwhile: this request goes with the others
+            self._waiting.drop()
         return request.answer.result()
 
     @property

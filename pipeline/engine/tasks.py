@@ -33,7 +33,8 @@ def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> 
         bodies = storage.read_many([(ref.url, ref.etag) for ref in refs])
     with plugin.spending.on("decode"):
         read = [(ref, body) for ref, body in zip(refs, bodies, strict=True) if isinstance(body, bytes)]
-        decoded = iter((decode_apart if is_suspect else decode_in_time)(read, plugin.job.transform))
+        decode = decode_apart if is_suspect else decode_in_time
+        decoded = iter(decode(read, plugin.job.transform, plugin.job.decode_s))
     return [
         ImageFailure(ref, "read", body.reason) if isinstance(body, ReadFault) else next(decoded)
         for ref, body in zip(refs, bodies, strict=True)

@@ -18,7 +18,7 @@ from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
-from pipeline.engine.isolation import n_abandoned
+from pipeline.engine.isolation import DECODE_S, n_abandoned
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
@@ -53,6 +53,9 @@ class Job:
 
     load_model: Callable[[], Predict | Pipelined]
     """Loads the model that the fingerprint stands for, in the worker's process."""
+
+    decode_s: float = DECODE_S
+    """Seconds that decoding one image may take."""
 
     model_resource: str | None = None
     """The Dask resource of the workers that load the model; None is every worker."""
