@@ -216,8 +216,12 @@ def pytest_addoption(parser):
     parser.addoption("--first-seed", type=int, default=None, help="Begin with this one (default: any).")
 
 
+def pytest_configure(config):
+    if config.getoption("--first-seed") is None:  # tests run in several processes, which have to agree on it
+        config.option.first_seed = int(os.environ.setdefault("CHAOS_FIRST_SEED", str(random.randrange(10**6))))
+
+
 def pytest_generate_tests(metafunc):
     if "seed" in metafunc.fixturenames:
         first = metafunc.config.getoption("--first-seed")
-        first = random.randrange(10**6) if first is None else first
         metafunc.parametrize("seed", range(first, first + metafunc.config.getoption("--seeds")))
