@@ -4,6 +4,7 @@ Tasks hand it batches and wait; nothing else ever touches the model, so there is
 What waits is merged or sliced into the device batches that the model likes; while it computes one, the next is copied.
 """
 
+import asyncio
 import logging
 import os
 from collections import deque
@@ -69,6 +70,10 @@ class InferenceThread:
         self._waiting.put(request)
         self._executor.submit(self._work_off, self._model)
         return request.answer.result()
+
+    async def loaded(self) -> None:
+        """Return once the model is loaded; raise what its loading raised."""
+        await asyncio.wrap_future(self._model)
 
     @property
     def is_busy(self) -> bool:
