@@ -62,6 +62,12 @@ class RunConfig:
         "auto",
         click.Choice(["auto", "on", "off"]),
     )
+    tune: bool = _option(
+        "First measure, on a few hundred images, which threads, images per task and device batch are the fastest.",
+        False,
+        bool,
+        is_flag=True,
+    )
     include: tuple[str, ...] = _option(
         "Take only images that match this glob below SOURCE; may be repeated.", (), multiple=True, metavar="GLOB"
     )

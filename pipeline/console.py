@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
+from pipeline.evaluation.trials import Trial
 from pipeline.evaluation.verdict import Verdict
 from pipeline.records import Tally
 
@@ -30,6 +31,9 @@ class Heading:
     model: str
     compiled: str
     """Whether the model is compiled, and why."""
+
+    tuned: str | None = None
+    """What was found to be the fastest; None where it was not asked for."""
 
 
 class Console:
@@ -93,6 +97,12 @@ class Console:
         return f"classified {n_done:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
 
 
+def print_trial(trial: Trial) -> None:
+    """Show how fast a setting was, as progress."""
+    found = f"{trial.images_per_s:.1f} images/s" if trial.fault is None else f"failed: {printable(trial.fault)}"
+    click.echo(f"tuning: {trial.setting}: {found}", err=True)
+
+
 def print_summary(tally: Tally, outcomes: str) -> None:
     """Show what came out: counts, accuracy with its interval, failures by reason."""
     _line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
@@ -131,6 +141,8 @@ def _print_heading(heading: Heading, n_images: str) -> None:
     _line("dashboard", heading.dashboard or "none")
     _line("model", heading.model)
     _line("compiled", heading.compiled)
+    if heading.tuned is not None:
+        _line("tuned", heading.tuned)
     _line("destination", heading.destination)
 
 

@@ -14,6 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.account import Account
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
+from pipeline.evaluation.trials import Trial, Tuning
 from pipeline.evaluation.verdict import Usage, Verdict, verdict_of
 from pipeline.fingerprint import fingerprint, ingredients
 from pipeline.records import ModelSpec, Tally, WorkerFacts
@@ -31,6 +32,9 @@ _PACKAGES = (
     "pyarrow",
     "numpy",
 )
+
+TUNING = "tune"
+"""The lap that is no part of the run itself, and does not count as its start."""
 
 
 class Stopwatch:
@@ -90,6 +94,9 @@ class Session:
     compiled: str
     """Whether the model was compiled, and why."""
 
+    tuning: Tuning | None = None
+    """What was tried before; None where it was not asked for."""
+
 
 def conclude(record: Mapping[str, Any], totals: PlanTotals, tally: Tally, session: Session) -> dict[str, Any]:
     """Return what is known of a run after its last image; earlier commands that ended early have told nothing."""
@@ -124,13 +131,29 @@ def _session(session: Session) -> dict[str, Any]:
     timings_s = _rounded(session.timings_s)
     timings_s["total"] = round(sum(session.timings_s.values()), 3)
     # asdict copies a Counter as if it were made of pairs
-    told = asdict(replace(session, requests=dict(session.requests), spent_s=_rounded(session.spent_s)))
-    sentence = {"sentence": str(session.verdict)} if session.verdict else {}
-    return told | {"timings_s": timings_s, "verdict": sentence | told["verdict"] if sentence else None}
+    told = asdict(replace(session, requests=dict(session.requests), spent_s=_rounded(session.spent_s), tuning=None))
+    verdict = {"sentence": str(session.verdict)} | told["verdict"] if session.verdict else None
+    tuning = _tuning(session.tuning) if session.tuning else None
+    return told | {"timings_s": timings_s, "tuning": tuning, "verdict": verdict}
+
+
+def _tuning(tuning: Tuning) -> dict[str, Any]:
+    trials = [_trial(trial) for trial in tuning.trials]
+    return {"sentence": str(tuning), "chosen": asdict(tuning.best), "trials": trials}
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    rate = round(trial.images_per_s, 2) if trial.fault is None else None
+    return asdict(trial.setting) | {"images_per_s": rate, "n_images": trial.n_images, "fault": trial.fault}
 
 
 def told_session(
-    run_id: str, stopwatch: Stopwatch, account: Account, workers: Sequence[WorkerFacts], compiled: str
+    run_id: str,
+    stopwatch: Stopwatch,
+    account: Account,
+    workers: Sequence[WorkerFacts],
+    compiled: str,
+    tuning: Tuning | None = None,
 ) -> Session:
     """Return this command's share of a run as it stands now."""
     return Session(
@@ -140,13 +163,14 @@ def told_session(
         timings_s=dict(stopwatch.timings_s),
         requests=account.requests.copy(),
         spent_s=dict(account.spent_s),
-        verdict=_judged(account, workers, stopwatch.started),
+        verdict=_judged(account, workers, stopwatch.started + stopwatch.timings_s.get(TUNING, 0.0)),
         compiled=compiled,
+        tuning=tuning,
     )
 
 
 def _judged(account: Account, workers: Sequence[WorkerFacts], started: float) -> Verdict | None:
-    """Return what bounded a session that began at this time of the monotonic clock.
+    """Return what bounded a session that began at this time of the monotonic clock, had it not been tuned first.
 
     What the workers spent is known for all images; the share of those that came after the first batch is counted.
     """

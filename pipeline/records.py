@@ -207,6 +207,9 @@ class ModelForm:
     must_compile: bool = False
     """Whether a model that cannot be compiled is an error; else it runs as it is."""
 
+    device_batch: int | None = None
+    """Images per forward pass on a CPU where it is not compiled; None is what suits most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -24,6 +24,7 @@ COMMAND_ROOMS = (
     "pipeline.config",
     "pipeline.console",
     "pipeline.destination",
+    "pipeline.ending",
     "pipeline.engine",
     "pipeline.errors",
     "pipeline.evaluation",
@@ -31,9 +32,11 @@ COMMAND_ROOMS = (
     "pipeline.interrupt",
     "pipeline.preflight",
     "pipeline.provenance",
+    "pipeline.provision",
     "pipeline.records",
     "pipeline.stages",
     "pipeline.storage",
+    "pipeline.tuning",
 )
 """All but the other commands and the demo."""
 
@@ -100,6 +103,31 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.stages",
         "pipeline.storage",
     ),
+    "pipeline.ending": ("pipeline.console", "pipeline.errors"),
+    "pipeline.provision": (
+        "cluster",
+        "pipeline.config",
+        "pipeline.engine",
+        "pipeline.errors",
+        "pipeline.evaluation.trials",
+        "pipeline.fingerprint",
+        "pipeline.preflight",
+        "pipeline.records",
+        "pipeline.stages",
+        "pipeline.storage",
+    ),
+    "pipeline.tuning": (
+        "cluster",
+        "pipeline.config",
+        "pipeline.engine",
+        "pipeline.errors",
+        "pipeline.evaluation.trials",
+        "pipeline.provenance",
+        "pipeline.provision",
+        "pipeline.records",
+        "pipeline.stages",
+        "pipeline.storage",
+    ),
     "pipeline.demo": ("pipeline.demo", "pipeline.stages.labels", "pipeline.storage"),
 } | {f"pipeline.{command}": COMMAND_ROOMS for command in COMMANDS}
 """Which rooms a module may import from."""
@@ -112,12 +140,19 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.config",
         "pipeline.console",
         "pipeline.demo.__main__",
+        "pipeline.ending",
         "pipeline.interrupt",
         *(f"pipeline.{command}" for command in COMMANDS),
     ),
     "dask": ("pipeline.engine", "pipeline.config"),  # config: dask.config alone, where options come from
     "dask_cuda": ("cluster.local",),
-    "distributed": ("pipeline.engine", "cluster", *(f"pipeline.{command}" for command in COMMANDS)),
+    "distributed": (
+        "pipeline.engine",
+        "cluster",
+        "pipeline.provision",
+        "pipeline.tuning",
+        *(f"pipeline.{command}" for command in COMMANDS),
+    ),
     "filelock": ("pipeline.stages.weights", "pipeline.stages.model.compiled"),
     "fsspec": ("pipeline.storage", "pipeline.stages.listing"),  # listing: glob_translate, a pure function on patterns
     "numpy": ("pipeline",),
@@ -338,7 +373,12 @@ def test_the_rules_that_people_rely_on_are_in_the_tables():
 
     assert LAYERS["pipeline.records"] == LAYERS["pipeline.errors"] == ()
     assert stages == {"pipeline.stages.labels"}
-    assert {row for row, rooms in LAYERS.items() if "cluster" in rooms} == {"cluster", *commands}
+    assert {row for row, rooms in LAYERS.items() if "cluster" in rooms} == {
+        "cluster",
+        "pipeline.provision",
+        "pipeline.tuning",
+        *commands,
+    }
     assert LAYERS["cluster"] == ("cluster",)
     assert front.isdisjoint(LAYERS["pipeline.engine"])
     assert {"pipeline.engine", "pipeline.storage"}.isdisjoint(LAYERS["pipeline.evaluation"])

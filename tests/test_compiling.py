@@ -114,6 +114,23 @@ def test_what_was_seen_by_looking_ahead_is_not_listed_again():
     assert len(listed) == 20
 
 
+def test_looking_ahead_twice_goes_on_where_the_first_look_stopped():
+    listed = []
+
+    def listing():
+        for i in range(10):
+            listed.append(i)
+            yield ImageRef(f"a/{i}", "etag", 1)
+
+    images = Peekable(listing)
+
+    assert [ref.url for ref in images.first(3)] == ["a/0", "a/1", "a/2"]
+    assert images.at_least(5) == 5
+    assert [ref.url for ref in images.first(2)] == ["a/0", "a/1"]
+    assert listed == [0, 1, 2, 3, 4]
+    assert [ref.url for ref in images()] == [f"a/{i}" for i in range(10)]
+
+
 def test_fewer_images_than_were_asked_for_are_counted():
     images = Peekable(lambda: [ImageRef("a", "etag", 1)])
 

@@ -23,6 +23,14 @@ def test_the_first_lines_come_once_and_tell_how_many_images_there_are(capsys):
     assert lines[4] == "compiled     no: --compile off"
 
 
+def test_what_was_tuned_is_said_where_it_was_asked_for(capsys):
+    console = Console(replace(HEADING, tuned="5 threads per worker (+12 %); 3 trials in 9 s"))
+
+    console.planned(PlanTotals(n_images=1), is_closed=True)
+
+    assert "\ntuned        5 threads per worker (+12 %); 3 trials in 9 s\n" in capsys.readouterr().out
+
+
 def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkeypatch):
     monkeypatch.setattr("pipeline.console._PLAIN_INTERVAL_S", -1.0)
     console = Console(HEADING)

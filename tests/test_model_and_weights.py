@@ -24,7 +24,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 import pipeline.stages.model.classifier
 from pipeline.errors import DeviceError, StorageError, UsageError
-from pipeline.records import ModelSpec, Transform
+from pipeline.records import ModelForm, ModelSpec, Transform
 from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
 from pipeline.stages.labels import breed_class_indices
 from pipeline.stages.model import (
@@ -32,6 +32,7 @@ from pipeline.stages.model import (
     PRECISIONS,
     Classifier,
     best_device,
+    load_model,
     load_state_dict,
 )
 from pipeline.stages.model.network import Program
@@ -116,6 +117,13 @@ def spec(precision: str) -> ModelSpec:
 
 
 # The classifier
+
+
+@pytest.mark.parametrize(("asked", "slice_size"), [(None, CPU_MICRO_BATCH), (8, 8)])
+def test_on_a_cpu_the_device_batch_is_what_was_asked_for(state, asked, slice_size):
+    loaded = load_model(spec("fp32"), state, ModelForm(device_batch=asked))
+
+    assert loaded.slice_size == slice_size
 
 
 def test_the_images_of_these_tests_have_different_answers(probability: NDArray[np.float64]):

@@ -108,6 +108,26 @@ def test_first_and_last_lines_tell_what_matters(finished):
     assert re.search(r"^failed +\d+ in decode: truncated image$", stdout, re.MULTILINE)
 
 
+def test_tuning_says_what_it_chose_and_leaves_the_config_as_it_was_asked_for(source, weights, s3):
+    destination = "s3://drawn-dogs/tuned"
+    options = ["--limit", "12", "--batch-size", "4", "--threads-per-worker", "2", "--images-per-task", "4"]
+    options += ["--max-failure-rate", "1"]
+
+    done = run(source, destination, "--weights", str(weights), "--cluster", "cpu", "--tune", *options)
+
+    assert done.returncode == 0, done.stderr
+    said = re.search(r"^tuned +(2 threads per worker, 4 images a task, device batch .*)$", done.stdout, re.MULTILINE)
+    record = read_json(f"{destination}/run.json")
+    (session,) = record["sessions"]
+    assert session["tuning"]["sentence"] == said[1]
+    assert [trial["device_batch"] for trial in session["tuning"]["trials"]] == [4, 2]
+    assert all(trial["images_per_s"] > 0 for trial in session["tuning"]["trials"])
+    assert session["requests"]["read"] > 12
+    assert session["timings_s"]["tune"] > 0
+    assert (record["config"]["tune"], record["config"]["threads_per_worker"]) == (True, 2)
+    assert len(read_outcomes(s3, f"{destination}/outcomes")) == 12
+
+
 def test_no_secret_is_left_behind(finished):
     stdout, _, _ = finished
     s3 = boto3.client("s3")

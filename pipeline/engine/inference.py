@@ -4,6 +4,7 @@ Tasks hand it batches and wait; nothing else ever touches the model, so there is
 What waits is merged or sliced into the device batches that the model likes; while it computes one, the next is copied.
 """
 
+import asyncio
 import logging
 import os
 from collections import deque
@@ -75,6 +76,10 @@ class InferenceThread:
         except RuntimeError:  # closed meanwhile: this request goes with the others
             self._waiting.drop()
         return request.answer.result()
+
+    async def loaded(self) -> None:
+        """Return once the model is loaded; raise what its loading raised."""
+        await asyncio.wrap_future(self._model)
 
     @property
     def is_busy(self) -> bool:

@@ -106,7 +106,7 @@ class Window:
         key = next((key for key, in_flight in self._parts.items() if future in in_flight.futures), None)
         if key is None:
             return None
-        error = _cause(future)
+        error = cause_of(future)
         return PartFault(self._drop(key), error)
 
     def _drop(self, key: str) -> PartWork:
@@ -136,7 +136,7 @@ class _InFlight:
     futures: list[Future]
 
 
-def _cause(future: Future) -> Exception:
+def cause_of(future: Future) -> Exception:
     """Return why a task has no result; raise `ClusterError` where the cluster is to blame."""
     try:
         error: Any = future.exception(timeout=10)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from dask.sizeof import sizeof
 from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_worker
@@ -139,12 +140,28 @@ def _is_offered(resource: str, dask_scheduler: Scheduler) -> bool:
 
 def worker_facts(client: Client, job: Job) -> list[WorkerFacts]:
     """Return what the workers of a run have, as far as they say so in time."""
+    return told_by_workers(client, _facts, job.plugin_name)
+
+
+def await_models(client: Client, job: Job, timeout_s: float) -> None:
+    """Return once every worker of a run has loaded its model, or could not, or the time is over."""
+    told_by_workers(client, _loaded, job.plugin_name, timeout_s=timeout_s)
+
+
+def told_by_workers(client: Client, question: Callable[..., Any], *args: Any, timeout_s: float = FORGET_S) -> list[Any]:
+    """Return what the workers say to a question, as far as they do so in time."""
     try:
-        told = client.sync(client._run, _facts, job.plugin_name, on_error="ignore", callback_timeout=FORGET_S)  # noqa: SLF001  as in _forget
+        told = client.sync(client._run, question, *args, on_error="ignore", callback_timeout=timeout_s)  # noqa: SLF001  as in _forget
     except Exception as error:  # noqa: BLE001  what is only told must not decide how a run ends
-        logger.warning("could not ask the workers what they have: %s", error)
+        logger.warning("could not ask the workers (%s): %s", question.__name__, error)
         return []
     return list(told.values())
+
+
+async def _loaded(plugin_name: str, dask_worker: Worker) -> None:
+    inference = dask_worker.plugins[plugin_name].inference
+    if inference is not None:
+        await inference.loaded()
 
 
 def _facts(plugin_name: str, dask_worker: Worker) -> WorkerFacts:

@@ -7,7 +7,7 @@ from pipeline.records import ImageRef
 
 
 class Peekable:
-    """Lists as often as it is called, the first time from where `at_least` stopped.
+    """Lists as often as it is called, the first time from where looking ahead stopped.
 
     Parameters
     ----------
@@ -22,9 +22,14 @@ class Peekable:
 
     def at_least(self, n_images: int) -> int:
         """Return how many images there are, `n_images` where there are as many or more. To be called before any use."""
-        self._rest = iter(self._listed())
-        self._seen = list(islice(self._rest, n_images))
-        return len(self._seen)
+        return len(self.first(n_images))
+
+    def first(self, n_images: int) -> list[ImageRef]:
+        """Return the first images, fewer where there are no more. To be called before any use."""
+        if self._rest is None:
+            self._rest = iter(self._listed())
+        self._seen += islice(self._rest, max(0, n_images - len(self._seen)))
+        return self._seen[:n_images]
 
     def __call__(self) -> Iterator[ImageRef]:
         """Yield every image."""

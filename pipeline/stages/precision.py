@@ -1,4 +1,4 @@
-"""Which arithmetic a device has in hardware, as the system tells; torch is asked where that is too little."""
+"""What device a process has, and its arithmetic, as the system tells; torch is asked where that is too little."""
 
 from pathlib import Path
 
@@ -17,8 +17,15 @@ def fastest_cpu_precision() -> str:
 
 def fastest_precision() -> str:
     """Return the fastest precision that this process's device computes in hardware: ``bf16`` or ``fp32``."""
-    import torch  # noqa: PLC0415  seconds: asked on workers, which need it anyway
+    import torch  # noqa: PLC0415  as below
 
-    if torch.cuda.is_available():
+    if has_gpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return fastest_cpu_precision()
+
+
+def has_gpu() -> bool:
+    """Return whether this process infers on a GPU."""
+    import torch  # noqa: PLC0415  seconds: asked on workers, which need it anyway
+
+    return bool(torch.cuda.is_available())

@@ -32,6 +32,8 @@ def load_model(spec: ModelSpec, state: dict[str, Tensor], form: ModelForm) -> Pr
         return on_cuda(classifier, spec, form)
     if form.is_compiled:
         compile_if_possible(classifier, spec, must_compile=form.must_compile)
+    elif form.device_batch is not None:
+        classifier.slice_size = form.device_batch
     return classifier
 
 

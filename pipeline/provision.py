@@ -1,0 +1,159 @@
+"""From settings to workers and to what they are given to do: a connected client, and the job in the form that suits it.
+
+Some settings are decided only here, by the workers that there are: the precision, and the form of the model.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+from distributed import Client
+
+from cluster.connect import ClusterOptions, connect, local_kind
+from pipeline.config import RunConfig
+from pipeline.engine.graph import Batching
+from pipeline.engine.inference import load_classifier, usable_cores
+from pipeline.engine.worker import Job, model_resource
+from pipeline.errors import ClusterError, UsageError
+from pipeline.evaluation.trials import Setting
+from pipeline.fingerprint import fingerprint
+from pipeline.preflight import Ends
+from pipeline.records import ModelForm, ModelSpec
+from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_of
+from pipeline.stages.peek import Peekable
+from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
+from pipeline.storage import options_from_environment
+
+_ANSWER_S = 60.0
+"""Seconds that a worker has for importing torch and looking at its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What the workers of a cluster are given to do."""
+
+    spec: ModelSpec
+    """With its precision as resolved."""
+
+    form: ModelForm
+
+    compiled: str
+    """Whether the model is compiled, and why, for people."""
+
+    job: Job
+
+
+def asked_for(config: RunConfig) -> Setting:
+    """Return what the options say of the settings that decide nothing but speed."""
+    return Setting(config.threads_per_worker, config.images_per_task)
+
+
+@contextmanager
+def joined_workers(config: RunConfig, setting: Setting) -> Iterator[Client]:
+    """Yield a client with workers: of a local cluster that is closed afterwards, or of a remote one.
+
+    Raises
+    ------
+    UsageError
+        If the options cannot be used here.
+    ClusterError
+        If there is no such cluster, or too few workers come.
+    """
+    options = ClusterOptions(config.cluster, config.workers, config.min_workers, setting.threads_per_worker)
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect(options))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        except (ConnectionError, TimeoutError) as error:
+            raise ClusterError(str(error)) from error
+        yield client
+
+
+def provide(
+    config: RunConfig,
+    ends: Ends,
+    spec: ModelSpec,
+    listed: Peekable | None,
+    run_id: str,
+    setting: Setting,
+    client: Client,
+) -> Provision:
+    """Return what the workers of a client are given to do.
+
+    Parameters
+    ----------
+    listed
+        Tells the number of images of a new run; of one that goes on nobody knows how many are left.
+    """
+    spec = replace(spec, precision=resolved_precision(config, client))
+    form, compiled = _decided_form(config, spec, client, listed)
+    form = replace(form, device_batch=setting.device_batch)
+    job = Job(
+        run_id=run_id,
+        fingerprint=fingerprint(spec),
+        destination=ends.destination,
+        source_options=ends.source_options,
+        transform=spec.transform,
+        load_model=partial(load_classifier, spec, form, options_from_environment()),
+        decode_s=config.decode_timeout,
+        model_resource=model_resource(client, config.model_resource),
+    )
+    return Provision(spec, form, compiled, job)
+
+
+def batching_of(config: RunConfig, setting: Setting) -> Batching:
+    """Return how parts are cut into tasks."""
+    return Batching(config.batch_size, setting.images_per_task)
+
+
+def resolved_precision(config: RunConfig, client: Client) -> str:
+    """Return the precision as asked for; for ``auto`` the fastest that every worker has in hardware.
+
+    Raises
+    ------
+    ClusterError
+        If a worker cannot tell.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if local_kind(config.cluster) == "cpu":
+        return fastest_cpu_precision()
+    return "bf16" if _told(client, fastest_precision, "precision") == {"bf16"} else "fp32"
+
+
+def is_on_cpu(config: RunConfig, client: Client) -> bool:
+    """Return whether every worker infers on its CPU.
+
+    Raises
+    ------
+    ClusterError
+        If a worker cannot tell.
+    """
+    kind = local_kind(config.cluster)
+    return kind == "cpu" if kind in ("cpu", "cuda") else not any(_told(client, has_gpu, "device"))
+
+
+def _told(client: Client, question: Callable[[], Any], what: str) -> set[Any]:
+    futures = [client.submit(question, workers=[worker], pure=False) for worker in client.nthreads()]
+    try:
+        return {future.result(timeout=_ANSWER_S) for future in futures}
+    except Exception as error:
+        message = f"a worker could not tell its {what} ({error}); install the pipeline there and at the scheduler"
+        raise ClusterError(message) from error
+
+
+def _decided_form(config: RunConfig, spec: ModelSpec, client: Client, listed: Peekable | None) -> tuple[ModelForm, str]:
+    """Return the form in which the workers compute the model, and why, for people."""
+    asked, kind, n_images, pays_from = cast("Asked", config.compile), local_kind(config.cluster), None, float("inf")
+    if asked == "auto" and kind == "cpu":
+        n_slots = client.nthreads()
+        pays_from = break_even(form_key(spec, usable_cores(min(n_slots.values()))))
+        if listed is not None and math.isfinite(pays_from):
+            n_images = listed.at_least(math.ceil(pays_from) * len(n_slots)) // len(n_slots)
+    is_compiled, why = decide(asked, kind, n_images, pays_from)
+    form = form_of(asked, config.batch_size, is_compiled=is_compiled)
+    return form, f"{'yes' if is_compiled else 'no'}: {why}"
