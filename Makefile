@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # SEEDS=100 runs as many random schedules; FIRST_SEED=4711 begins with that one, to repeat it.
 SEEDS ?= 20
 chaos: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/chaos --verbose --numprocesses auto --maxprocesses 2 --seeds $(SEEDS) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(ARGS)
+	$(BIN)/python -m pytest tests/chaos --seeds $(SEEDS) $(if $(FIRST_SEED),--first-seed $(FIRST_SEED)) $(ARGS)
 
 audit:
 	rm -rf build/audit && $(PYTHON) -m venv build/audit

@@ -48,6 +48,7 @@ class DaskByHand:
         """Start a worker of two threads under a nanny."""
         own = ["--nthreads", "2", "--local-directory", str(self._folder), "--death-timeout", str(START_S)]
         worker = self._start("worker", "--scheduler-file", str(self.file), *own, *options)
+        _tie_to_a_core(worker, len(self.workers))
         self.workers.append(worker)
         return worker
 
@@ -76,6 +77,12 @@ class DaskByHand:
             return subprocess.Popen(
                 [sys.executable, "-m", "dask", *command, *LOOPBACK], stderr=log, stdout=log, env=self._environment
             )
+
+
+def _tie_to_a_core(worker: subprocess.Popen[bytes], number: int) -> None:
+    """Give each worker one core: threads of several models that wait for each other actively are slow for all."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(worker.pid, {cores[number % len(cores)]})
 
 
 def _computes(process: psutil.Process) -> bool:
