@@ -184,8 +184,9 @@ def opened_here(setting):
 
 def tuned(config, refs, tmp_path, *, workers=opened_here, load_model=load_brightest, told=None, stop=None):
     OPENED.clear()
-    provided, told, stop = provided_by(tmp_path, load_model), told or [].append, stop or threading.Event()
-    return Tuner(config, Peekable(lambda: refs), workers, provided, told, stop).run()
+    provided, stop = provided_by(tmp_path, load_model), stop or threading.Event()
+    tell = ([] if told is None else told).append
+    return Tuner(config, Peekable(lambda: refs), workers, provided, tell, stop).run()
 
 
 def test_more_threads_win_where_reading_has_to_wait(slow_images, tmp_path):
