@@ -182,17 +182,16 @@ def opened_here(setting):
         yield client
 
 
-def tuned(config, refs, tmp_path, *, workers=opened_here, load_model=load_brightest, told=None, stop=None):
+def tuned(config, refs, tmp_path, *, workers=opened_here, load_model=load_brightest, told=lambda _: None, stop=None):
     OPENED.clear()
     provided, stop = provided_by(tmp_path, load_model), stop or threading.Event()
-    tell = ([] if told is None else told).append
-    return Tuner(config, Peekable(lambda: refs), workers, provided, tell, stop).run()
+    return Tuner(config, Peekable(lambda: refs), workers, provided, told, stop).run()
 
 
 def test_more_threads_win_where_reading_has_to_wait(slow_images, tmp_path):
     told = []
 
-    tuning = tuned(config_of(tmp_path, cluster="cpu"), slow_images, tmp_path, told=told)
+    tuning = tuned(config_of(tmp_path, cluster="cpu"), slow_images, tmp_path, told=told.append)
 
     assert tuning.best.threads_per_worker == 4
     assert tuning.best.images_per_task == BATCH
