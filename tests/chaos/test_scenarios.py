@@ -71,9 +71,8 @@ def test_04_a_worker_that_is_sent_away_takes_no_image_with_it(command, own_clust
     assert_whole(command)
 
 
-@pytest.mark.parametrize("kind", ["segfault", "abort"])
-def test_05_an_image_that_kills_its_decoder_is_alone_to_blame(command, shared, poison, assert_whole, kind):
-    culprit = poison(kind)
+def test_05_an_image_that_kills_its_decoder_is_alone_to_blame(command, shared, poison, assert_whole):
+    culprit = poison("segfault")  # other ways to die are those of tests/test_isolation.py
 
     status, said = command.run(shared.address, timeout_s=200)
 
@@ -157,8 +156,7 @@ def test_19_a_fast_bucket_does_not_fill_a_worker(command, server, tmp_path, asse
     assert status == 0, said
     assert still == [pid], "the worker was restarted"
     assert {status for status, _ in seen} == {"running"}
-    # Dask spills at 70 % of the limit, which is some 80 MiB above an idle worker of 1,130 MiB: a batch or two go.
-    assert max(spilled for _, spilled in seen) < 16 * 2**20, f"limit {limit >> 20} MiB, idle {idle_bytes >> 20} MiB"
+    assert {spilled for _, spilled in seen} == {0}, f"limit {limit >> 20} MiB, idle {idle_bytes >> 20} MiB"
     assert_whole(command)
 
 
