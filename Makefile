@@ -1,5 +1,5 @@
 # make demo    the main job on drawings, from S3 to S3, on this machine
-# make bench   this project against other ways of doing the job: a quarter of an hour on two slow cores
+# make bench   this project against other ways of doing the job: by estimate a quarter of an hour on two slow cores
 # make test    ruff, mypy and every test
 # make chaos   the scenarios that take more than 20 s each: processes killed, stores failing, random schedules of both
 # make audit   the pinned dependencies against the databases of known vulnerabilities (asks them over the internet)
