@@ -1,11 +1,12 @@
 """From what ``--cluster`` was given to a connected client with workers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from distributed import Client
 
+from cluster.forkserver import forked_workers
 from cluster.local import count_gpus, local_cpu_cluster, local_cuda_cluster
 from cluster.remote import join_cluster
 from cluster.versions import refuse_other_versions
@@ -69,8 +70,10 @@ def _open(options: ClusterOptions) -> Iterator[Client]:
         with join_cluster(options.cluster) as client:
             yield client
         return
-    open_local = local_cuda_cluster if local_kind(options.cluster) == "cuda" else local_cpu_cluster
+    is_cuda = local_kind(options.cluster) == "cuda"  # whether a fork suits CUDA's libraries was not tried
+    open_local = local_cuda_cluster if is_cuda else local_cpu_cluster
     with (
+        nullcontext() if is_cuda else forked_workers(),
         open_local(options.workers, options.threads_per_worker) as local,
         Client(local, set_as_default=False) as client,
     ):

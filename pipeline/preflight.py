@@ -1,6 +1,5 @@
 """Everything that can be checked before a worker is paid for: SOURCE, DESTINATION and the weights. Effects: storage."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -66,10 +65,10 @@ def check_model(config: RunConfig) -> ModelSpec:
     named = torchvision_weights(MODEL, config.weights)
     # Absolute, since a worker has a folder of its own.
     weights = config.weights if named else resolve_url(config.weights)
-    data = fetch_weights(weights, named.url if named else None, lambda url: read_whole(url, options))
-    check_fit(MODEL, redact(weights), read_shapes(data, redact(weights)) or _shapes_by_torch(data, redact(weights)))
-    sha256 = hashlib.sha256(data).hexdigest()
-    return ModelSpec(MODEL, weights, sha256, transform_of(MODEL, config.weights), config.precision)
+    fetched = fetch_weights(weights, named.url if named else None, lambda url: read_whole(url, options))
+    named_safely, data = redact(weights), fetched.data
+    check_fit(MODEL, named_safely, read_shapes(data, named_safely) or _shapes_by_torch(data, named_safely))
+    return ModelSpec(MODEL, weights, fetched.sha256, transform_of(MODEL, config.weights), config.precision)
 
 
 def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:

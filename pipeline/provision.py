@@ -13,6 +13,7 @@ from typing import Any, cast
 from distributed import Client
 
 from cluster.connect import ClusterOptions, connect, local_kind
+from cluster.forkserver import start_forkserver
 from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
@@ -26,6 +27,8 @@ from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
 from pipeline.storage import options_from_environment
+
+_WORKERS_IMPORT = ("distributed.nanny", "pipeline.engine.tasks", "pipeline.stages.model")
 
 _ANSWER_S = 60.0
 """Seconds that a worker has for importing torch and looking at its device."""
@@ -49,6 +52,12 @@ class Provision:
 def asked_for(config: RunConfig) -> Setting:
     """Return what the options say of the settings that decide nothing but speed."""
     return Setting(config.threads_per_worker, config.images_per_task)
+
+
+def expect_workers(config: RunConfig) -> None:
+    """Begin to import what workers on this machine's CPU will need, in the background."""
+    if local_kind(config.cluster) == "cpu":
+        start_forkserver(_WORKERS_IMPORT)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from pipeline.evaluation.trials import Tuning
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
-from pipeline.provision import Provision, asked_for, batching_of, joined_workers, provide
+from pipeline.provision import Provision, asked_for, batching_of, expect_workers, joined_workers, provide
 from pipeline.records import ModelSpec, Tally
 from pipeline.stages.peek import Peekable
 from pipeline.storage import join, redact, requests_since_last
@@ -73,7 +73,10 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stopwatch, run_id = Stopwatch(), new_run_id()
-    ends, spec = check_ends(config), check_model(config)
+    ends = check_ends(config)
+    if not ends.destination.is_marked():
+        expect_workers(config)
+    spec = check_model(config)
     stored = stored_run(config, ends.destination, ends.selection.source, spec)
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)

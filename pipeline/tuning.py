@@ -20,7 +20,7 @@ from pipeline.errors import InterruptedRunError
 from pipeline.evaluation.trials import Setting, Trial, Tunable, Tuning, descend
 from pipeline.provenance import new_run_id
 from pipeline.provision import Provision, asked_for, batching_of, is_on_cpu
-from pipeline.stages.compiling import CPU_MICRO_BATCH
+from pipeline.stages.compiling import micro_batch
 from pipeline.stages.peek import Peekable
 from pipeline.storage import open_storage
 
@@ -86,7 +86,7 @@ class Tuner:
         if is_local(config.cluster):
             self._warm_up(given)
         has_slices = is_on_cpu(config, client) and not given.form.is_compiled  # compiled programs have one shape
-        device_batch = min(CPU_MICRO_BATCH, config.batch_size) if has_slices else None
+        device_batch = min(micro_batch(given.spec.precision), config.batch_size) if has_slices else None
         is_free: dict[Tunable, bool] = {
             "threads_per_worker": is_local(config.cluster) and asked.threads_per_worker is None,
             "images_per_task": asked.images_per_task is None,

@@ -144,7 +144,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.interrupt",
         *(f"pipeline.{command}" for command in COMMANDS),
     ),
-    "dask": ("pipeline.engine", "pipeline.config"),  # config: dask.config alone, where options come from
+    # config, forkserver: dask.config alone, where options come from, and how Dask starts processes
+    "dask": ("pipeline.engine", "pipeline.config", "cluster.forkserver"),
     "dask_cuda": ("cluster.local",),
     "distributed": (
         "pipeline.engine",

@@ -1,13 +1,18 @@
 """Local clusters. There is no GPU here: what one of GPUs is asked for is told by a stand-in for dask-cuda's class."""
 
+import os
 import sys
 from types import SimpleNamespace
 
+import dask
 import psutil
 import pytest
 
-from cluster import local
+from cluster import forkserver, local
 from cluster.connect import ClusterOptions, connect
+from cluster.forkserver import start_forkserver
+
+on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")
 
 
 @pytest.fixture
@@ -55,6 +60,48 @@ def test_everything_local_listens_on_loopback_only():
 
     assert opened
     assert {host for _, host, _ in opened} == {"127.0.0.1"}
+
+
+@pytest.fixture
+def no_forkserver(monkeypatch):
+    """Hide the process to fork from, if there is one, and what the test starts from what comes after."""
+    monkeypatch.setattr(forkserver, "_environment", None)
+
+
+@on_linux
+def test_workers_are_forked_from_a_process_that_has_imported_everything(no_forkserver):
+    start_forkserver(["pipeline.stages.model"])
+    with connect(ClusterOptions("cpu", workers=2)) as client:
+        before = client.run(parentage)
+        client.restart_workers([next(iter(before))])  # what takes its place has not to begin anew either
+        after = client.run(parentage)
+
+    (parent,) = {parent for parent, _ in [*before.values(), *after.values()]}
+    assert "multiprocessing.forkserver" in " ".join(psutil.Process(parent).cmdline())
+    assert all(has_torch for _, has_torch in [*before.values(), *after.values()])
+
+
+@on_linux
+def test_workers_see_what_the_environment_says_now(no_forkserver, monkeypatch):
+    start_forkserver(["pipeline.stages.model"])
+    monkeypatch.setenv("AWS_PROFILE", "new")
+
+    with connect(ClusterOptions("cpu", workers=1)) as client:
+        seen = client.run(os.getenv, "AWS_PROFILE")
+
+    assert list(seen.values()) == ["new"]
+
+
+def test_dask_s_own_setting_of_how_to_start_workers_is_kept(no_forkserver):
+    with dask.config.set({"distributed.worker.multiprocessing-method": "fork"}):
+        start_forkserver(["pipeline.stages.model"])
+
+    assert forkserver._environment is None
+
+
+def parentage():
+    """Return a worker's parent, and whether it had torch before anybody asked for it."""
+    return os.getppid(), "torch" in sys.modules
 
 
 def listening():

@@ -28,7 +28,6 @@ from pipeline.records import ModelForm, ModelSpec, Transform
 from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
 from pipeline.stages.labels import breed_class_indices
 from pipeline.stages.model import (
-    CPU_MICRO_BATCH,
     PRECISIONS,
     Classifier,
     best_device,
@@ -39,13 +38,13 @@ from pipeline.stages.model.network import Program
 from pipeline.stages.model.resnet50 import ResNet50
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision
 from pipeline.stages.state_dict import read_shapes
-from pipeline.stages.weights import fetch_weights
+from pipeline.stages.weights import Weights, fetch_weights
 from tests.torchvision_facts import FILE, facts
 
 SIDE = 64
 """Pixels a side: ResNet50 takes any size, and a small one is quick."""
 
-N_IMAGES = CPU_MICRO_BATCH + 4
+N_IMAGES = 20
 """More than go through the model at a time."""
 
 StateDict = dict[str, Tensor]
@@ -119,7 +118,7 @@ def spec(precision: str) -> ModelSpec:
 # The classifier
 
 
-@pytest.mark.parametrize(("asked", "slice_size"), [(None, CPU_MICRO_BATCH), (8, 8)])
+@pytest.mark.parametrize(("asked", "slice_size"), [(None, 8), (6, 6)])
 def test_on_a_cpu_the_device_batch_is_what_was_asked_for(state, asked, slice_size):
     loaded = load_model(spec("fp32"), state, ModelForm(device_batch=asked))
 
@@ -387,13 +386,14 @@ def test_an_error_of_our_own_is_not_the_device_s(classify: Classifier):
         classifier(photos(5))
 
 
-def test_a_cpu_takes_as_many_at_a_time_as_its_cache_holds(state: StateDict):
-    fresh = Classifier(spec("fp32"), state, "cpu")
+@pytest.mark.parametrize(("precision", "sizes"), [("fp32", [8, 8, 4]), ("bf16", [16, 4])])
+def test_a_cpu_takes_as_many_at_a_time_as_its_cache_holds(state: StateDict, precision: str, sizes: list[int]):
+    fresh = Classifier(spec(precision), state, "cpu")
     classifier, model = faulty(fresh, never, fresh.slice_size)
 
-    classifier(photos(N_IMAGES))
+    classifier(photos(20))
 
-    assert model.sizes == [CPU_MICRO_BATCH, 4]
+    assert model.sizes == sizes
 
 
 # Whether weights fit
@@ -623,14 +623,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_whose_hash_is_known_are_read_once_however_many_threads_ask():
     read, start = Reader(DATA), threading.Barrier(8)
 
-    def fetch(_: int) -> bytes:
+    def fetch(_: int) -> Weights:
         start.wait()
         return fetch_weights(URL, None, read, SHA256)
 
     with ThreadPoolExecutor(8) as pool:
         fetched = list(pool.map(fetch, range(8)))
 
-    assert fetched == [DATA] * 8
+    assert fetched == [Weights.of(DATA)] * 8
     assert read.urls == [URL]
 
 
@@ -638,15 +638,15 @@ def test_weights_that_were_fetched_before_are_not_read_again_where_their_hash_is
     fetch_weights(URL, None, Reader(DATA))
     read = Reader(DATA)
 
-    assert fetch_weights(URL, None, read, SHA256) == DATA
-    assert fetch_weights("elsewhere/the-same.pth", None, read, SHA256) == DATA
+    assert fetch_weights(URL, None, read, SHA256) == Weights.of(DATA)
+    assert fetch_weights("elsewhere/the-same.pth", None, read, SHA256) == Weights.of(DATA)
     assert read.urls == []
 
 
 def test_weights_whose_hash_is_not_known_are_read_each_time_since_they_may_have_changed():
     fetch_weights(URL, None, Reader(DATA))
 
-    assert fetch_weights(URL, None, Reader(b"others")) == b"others"
+    assert fetch_weights(URL, None, Reader(b"others")) == Weights.of(b"others")
 
 
 def test_weights_with_another_hash_are_refused_and_stay_refused():
@@ -679,7 +679,7 @@ def test_a_reader_s_error_is_the_caller_s_and_leaves_nothing_that_hinders_the_ne
     with pytest.raises(StorageError, match="cannot read"):
         fetch_weights(URL, None, refuse, SHA256)
 
-    assert fetch_weights(URL, None, Reader(DATA), SHA256) == DATA
+    assert fetch_weights(URL, None, Reader(DATA), SHA256) == Weights.of(DATA)
 
 
 def test_torchvision_s_own_weights_come_from_torch_s_cache_without_any_reader(cache: Path):
@@ -688,8 +688,8 @@ def test_torchvision_s_own_weights_come_from_torch_s_cache_without_any_reader(ca
     (cache / Path(url).name).write_bytes(DATA)
     read = Reader(b"")
 
-    assert fetch_weights("IMAGENET1K_V2", url, read) == DATA
-    assert fetch_weights("IMAGENET1K_V2", url, read, SHA256) == DATA
+    assert fetch_weights("IMAGENET1K_V2", url, read) == Weights.of(DATA)
+    assert fetch_weights("IMAGENET1K_V2", url, read, SHA256) == Weights.of(DATA)
     assert read.urls == []
 
 

@@ -41,7 +41,7 @@ def test_many_processes_of_a_node_download_once(web_server, tmp_path, monkeypatc
     base, gets = web_server
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     url = f"{base}/resnet50-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
-    script = f"from pipeline.stages.weights import download; print(len(download({url!r})))"
+    script = f"from pipeline.stages.weights import download; print(len(download({url!r}).data))"
 
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     sizes = [process.communicate(timeout=60)[0].strip() for process in processes]

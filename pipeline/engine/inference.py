@@ -156,7 +156,7 @@ def load_classifier(spec: ModelSpec, form: ModelForm, options: StorageOptions) -
 
 
 def _weights(spec: ModelSpec, url: str | None, options: StorageOptions) -> bytes:
-    return fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256)
+    return fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256).data
 
 
 def usable_cores(n_slots: int) -> int:

@@ -15,8 +15,6 @@ from pipeline.stages.user_cache import remember, remembered, user_cache
 
 Asked = Literal["auto", "on", "off"]
 
-CPU_MICRO_BATCH = 16
-"""Images per forward pass on a CPU: their activations stay in its cache."""
 
 OPEN_S = 1.0
 """Seconds to open a program that was compiled before."""
@@ -54,6 +52,11 @@ class Worth:
         remember(_TOPIC, {key: asdict(self)})
 
 
+def micro_batch(precision: str) -> int:
+    """Return the images of a forward pass on a CPU: so few that their activations stay in its cache."""
+    return 8 if precision == "fp32" else 16
+
+
 def known_worth(key: str) -> Worth | None:
     """Return what was remembered of a form, None where nothing was."""
     try:
@@ -72,7 +75,7 @@ def break_even(key: str) -> float:
 
 def form_key(spec: ModelSpec, n_threads: int) -> str:
     """Return a name for all that decides a compiled form: the model, the processor, its threads, torch."""
-    decides = [asdict(spec), CPU_MICRO_BATCH, n_threads, version("torch"), _processor(), _FORMAT]
+    decides = [asdict(spec), micro_batch(spec.precision), n_threads, version("torch"), _processor(), _FORMAT]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
 

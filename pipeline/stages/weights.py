@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,8 +15,23 @@ Read = Callable[[str], bytes]
 """Returns the bytes behind a path or URL, or raises `StorageError`."""
 
 
-def fetch_weights(weights: str, url: str | None, read: Read, sha256: str | None = None) -> bytes:
-    """Return the bytes of a model's weights; where their hash is known they are fetched once per node.
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The bytes of a file of weights."""
+
+    data: bytes
+
+    sha256: str
+    """Of the data, in hexadecimal."""
+
+    @classmethod
+    def of(cls, data: bytes) -> "Weights":
+        """Return the bytes with their hash: half a second for a ResNet50's, so it is taken once."""
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+
+def fetch_weights(weights: str, url: str | None, read: Read, sha256: str | None = None) -> Weights:
+    """Return a model's weights; where their hash is known they are fetched once per node.
 
     Parameters
     ----------
@@ -33,13 +49,13 @@ def fetch_weights(weights: str, url: str | None, read: Read, sha256: str | None 
     StorageError
         If they cannot be fetched, or have another hash than `sha256`.
     """
-    data = download(url) if url is not None else _read_cached(weights, read, sha256)
-    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+    fetched = download(url) if url is not None else _read_cached(weights, read, sha256)
+    if sha256 not in (None, fetched.sha256):
         raise StorageError(f"the weights have changed: expected the SHA-256 {sha256}; start the run again")
-    return data
+    return fetched
 
 
-def download(url: str) -> bytes:
+def download(url: str) -> Weights:
     """Return a file of torchvision's, checked against the hash in its name; one process of a node downloads it.
 
     Raises
@@ -50,7 +66,8 @@ def download(url: str) -> bytes:
     path = _cache() / Path(url).name
     prefix = path.stem.rpartition("-")[2]
     with FileLock(f"{path}.lock"):
-        if not path.exists() or not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
+        found = Weights.of(path.read_bytes()) if path.exists() else None
+        if found is None or not found.sha256.startswith(prefix):
             import torch  # noqa: PLC0415  seconds, for a node's first time only
 
             try:
@@ -58,26 +75,27 @@ def download(url: str) -> bytes:
             except (OSError, RuntimeError) as error:
                 message = f"cannot download {url}: {_brief(error)}; on a machine without internet give --weights a file"
                 raise StorageError(message) from error
-    return path.read_bytes()
+            found = Weights.of(path.read_bytes())
+    return found
 
 
-def _read_cached(weights: str, read: Read, sha256: str | None) -> bytes:
+def _read_cached(weights: str, read: Read, sha256: str | None) -> Weights:
     if sha256 is not None and (path := _cache() / f"{sha256}.pth").exists():
-        return path.read_bytes()
+        return Weights.of(path.read_bytes())
     with FileLock(_cache() / f"{hashlib.sha256(weights.encode()).hexdigest()}.lock"):
         if sha256 is not None and path.exists():
-            return path.read_bytes()
-        data = read(weights)
-        _keep(data)
-        return data
+            return Weights.of(path.read_bytes())
+        fetched = Weights.of(read(weights))
+        _keep(fetched)
+        return fetched
 
 
-def _keep(data: bytes) -> None:
-    path = _cache() / f"{hashlib.sha256(data).hexdigest()}.pth"
+def _keep(weights: Weights) -> None:
+    path = _cache() / f"{weights.sha256}.pth"
     if path.exists():
         return
     half = path.with_name(f"{path.name}.{uuid4().hex}")
-    half.write_bytes(data)
+    half.write_bytes(weights.data)
     half.replace(path)
 
 

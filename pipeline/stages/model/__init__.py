@@ -15,11 +15,10 @@
 ================  ====================================================================
 """
 
-from pipeline.stages.compiling import CPU_MICRO_BATCH
 from pipeline.stages.model.answers import top5
 from pipeline.stages.model.classifier import Classifier
 from pipeline.stages.model.device import best_device
 from pipeline.stages.model.load import load_model
 from pipeline.stages.model.network import PRECISIONS, load_state_dict
 
-__all__ = ["CPU_MICRO_BATCH", "PRECISIONS", "Classifier", "best_device", "load_model", "load_state_dict", "top5"]
+__all__ = ["PRECISIONS", "Classifier", "best_device", "load_model", "load_state_dict", "top5"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.errors import DeviceError
 from pipeline.records import ModelSpec, Prediction
-from pipeline.stages.compiling import CPU_MICRO_BATCH
+from pipeline.stages.compiling import micro_batch
 from pipeline.stages.model.answers import unpacked
 from pipeline.stages.model.device import device_faults, is_out_of_memory
 from pipeline.stages.model.network import PRECISIONS, Program, network
@@ -37,7 +37,7 @@ class Classifier:
 
     def __init__(self, spec: ModelSpec, state: dict[str, Tensor], device: str) -> None:
         self.device = torch.device(device)
-        self.slice_size = CPU_MICRO_BATCH if self.device.type == "cpu" else sys.maxsize
+        self.slice_size = micro_batch(spec.precision) if self.device.type == "cpu" else sys.maxsize
         """Images per forward pass, at most."""
         self.faster: Callable[[Tensor], Tensor] | None = None
         """Computes what `program` computes, compiled or recorded; used where it is set."""

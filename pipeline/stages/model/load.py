@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.records import ModelForm, ModelSpec, Pipelined, Predict
-from pipeline.stages.compiling import CPU_MICRO_BATCH, form_key, known_worth
+from pipeline.stages.compiling import form_key, known_worth, micro_batch
 from pipeline.stages.model.capacity import device_batch
 from pipeline.stages.model.classifier import Classifier
 from pipeline.stages.model.compiled import compiled_for_cpu, compiled_for_cuda
@@ -46,7 +46,8 @@ def compile_if_possible(classifier: Classifier, spec: ModelSpec, *, must_compile
         If it must be and cannot be.
     """
     key, side = form_key(spec, torch.get_num_threads()), spec.transform.crop_size
-    buffer = torch.zeros((CPU_MICRO_BATCH, 3, side, side), dtype=torch.uint8).to(memory_format=torch.channels_last)
+    n_images = micro_batch(spec.precision)
+    buffer = torch.zeros((n_images, 3, side, side), dtype=torch.uint8).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
             run = compiled_for_cpu(classifier.program, buffer, key)
@@ -58,7 +59,7 @@ def compile_if_possible(classifier: Classifier, spec: ModelSpec, *, must_compile
         return
     worth = known_worth(key)
     if must_compile or worth is None or worth.compiled_images_per_s > worth.eager_images_per_s:
-        classifier.faster = FixedShapes(run, lambda: (CPU_MICRO_BATCH,), once_prepared)
+        classifier.faster = FixedShapes(run, lambda: (n_images,), once_prepared)
 
 
 def on_cuda(classifier: Classifier, spec: ModelSpec, form: ModelForm) -> Overlapped:
