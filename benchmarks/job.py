@@ -1,5 +1,6 @@
 """One job of one way, as a process of its own: its seconds, its cores, what it told, and what it left. Effects."""
 
+import ctypes
 import json
 import os
 import resource
@@ -16,12 +17,19 @@ from typing import Any
 from uuid import uuid4
 
 import click
+import psutil
 
 from benchmarks.answers import Answer, answers_below, check_complete, tutorial_names_below
 from benchmarks.site import Site
 from benchmarks.ways import TUTORIAL, WAYS
 
 ROOT = Path(__file__).parent.parent
+
+_PR_SET_CHILD_SUBREAPER = 36
+"""From Linux's ``prctl.h``: orphans become the children of this process."""
+
+_ORPHANS_END_S = 10.0
+"""Seconds that processes have to end once the one that started them has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +55,12 @@ def run_job(name: str, site: Site, n_images: int) -> Job:
     folder = site.folder(place)
     options = ("--weights", site.weights, "--limit", str(n_images), *way.arguments)
     started, used = time.time(), _cpu_seconds()
-    with _environment(has_cold_cache=way.has_cold_cache) as environment:
+    with _adopted_orphans(), _environment(has_cold_cache=way.has_cold_cache) as environment:
         told = _run(environment, f"benchmarks.ways.{way.module}", site.source, site.destination(place), *options)
+        ended = time.time()
     if name != TUTORIAL and not told["batches"]:
         raise click.ClickException(f"{way.title} told of no batch")
-    figures = figures_of(started, time.time(), _cpu_seconds() - used, told.get("batches", []), n_images)
+    figures = figures_of(started, ended, _cpu_seconds() - used, told.get("batches", []), n_images)
     if not way.is_job:
         return Job(figures | {"images_per_s": None, "first_batch_s": None}, {})
     answers = {} if name == TUTORIAL else answers_below(folder)
@@ -121,6 +130,16 @@ def _run(environment: dict[str, str], module: str, *args: str) -> dict[str, Any]
         raise click.ClickException(f"{module} ended with status {done.returncode}:\n{done.stderr[-4000:]}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
+
+
+@contextmanager
+def _adopted_orphans() -> Iterator[None]:
+    """Wait for what a job's process leaves behind, too: only of a child that was waited for is its time known."""
+    others = set(psutil.Process().children())
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    psutil.wait_procs(set(psutil.Process().children()) - others, timeout=_ORPHANS_END_S)
 
 
 def _cpu_seconds() -> float:
