@@ -1,4 +1,4 @@
-"""Bottlenecks made by hand, for ``verdicts.py``. Importable, so that workers find what travels to them.
+"""Bottlenecks made by hand, for ``verdicts.py`` and ``mixed.py``. Importable, so that workers find what comes to them.
 
 Listing, plan, window, graph, reading, decoding and commit are the project's own; what is slow is told per case.
 """
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from distributed import Worker
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
@@ -18,6 +19,9 @@ from pipeline.records import ImageRef, Predict, Prediction
 from pipeline.storage import local
 
 BATCH_SIZE = 8
+
+RESOURCE = "GPU"
+"""Of the workers that have the model, where others help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,19 @@ class Case:
 
     n_images: int
     workers: int = 1
+    """That have a model."""
+
+    helpers: int = 0
+    """Workers beside those, without a model."""
+
     threads: int = 2
+    """Task slots of every worker."""
+
     cores: int | None = None
-    """To which every worker is tied; None is all that there are."""
+    """Of its own, to which every worker is tied as far as there are enough; None is all that there are."""
+
+    crop_size: int = 8
+    """Pixels of the side of what the model sees."""
 
     batches_per_part: int = 2
     model_s: float = 0.0
@@ -85,12 +99,19 @@ def load_model(case: Case) -> Predict:
     return partial(_answer, case.model_s)
 
 
-def slow_down(case: Case) -> None:
+def slow_down(case: Case, dask_worker: Worker) -> None:
     """Make the stores of a worker process slow, and tie it to its cores."""
     if case.cores is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: case.cores])
+        cores = sorted(os.sched_getaffinity(0))
+        first = int(dask_worker.name) * case.cores % len(cores)
+        os.sched_setaffinity(0, cores[first : first + case.cores])
     LocalFileSystem.cat_file = _after(case.read_s, LocalFileSystem.cat_file)
     local.replace = _after(case.commit_s, local.replace)
+
+
+def received_bytes(dask_worker: Worker) -> int:
+    """Return what a worker had from other workers."""
+    return sum(transfer["total"] for transfer in dask_worker.transfer_incoming_log)
 
 
 def slowly(case: Case, refs: list[ImageRef]) -> Iterator[ImageRef]:

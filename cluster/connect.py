@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from distributed import Client
 
 from cluster.forkserver import forked_workers
-from cluster.local import count_gpus, local_cpu_cluster, local_cuda_cluster
+from cluster.local import count_gpus, frugal_processes, local_cpu_cluster, local_cuda_cluster
 from cluster.remote import join_cluster
 from cluster.versions import refuse_other_versions
 
@@ -73,6 +73,7 @@ def _open(options: ClusterOptions) -> Iterator[Client]:
     is_cuda = local_kind(options.cluster) == "cuda"  # whether a fork suits CUDA's libraries was not tried
     open_local = local_cuda_cluster if is_cuda else local_cpu_cluster
     with (
+        frugal_processes(),
         nullcontext() if is_cuda else forked_workers(),
         open_local(options.workers, options.threads_per_worker) as local,
         Client(local, set_as_default=False) as client,

@@ -144,8 +144,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.interrupt",
         *(f"pipeline.{command}" for command in COMMANDS),
     ),
-    # config, forkserver: dask.config alone, where options come from, and how Dask starts processes
-    "dask": ("pipeline.engine", "pipeline.config", "cluster.forkserver"),
+    # config, cluster: dask.config alone, where options come from, and what Dask's processes do
+    "dask": ("pipeline.engine", "pipeline.config", "cluster"),
     "dask_cuda": ("cluster.local",),
     "distributed": (
         "pipeline.engine",
