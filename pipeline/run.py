@@ -73,10 +73,7 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stopwatch, run_id = Stopwatch(), new_run_id()
-    ends = check_ends(config)
-    if not ends.destination.is_marked():
-        expect_workers(config)
-    spec = check_model(config)
+    ends, spec = check_ends(config), check_model(config)
     stored = stored_run(config, ends.destination, ends.selection.source, spec)
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
@@ -113,6 +110,7 @@ def _carry_out(
 ) -> tuple[Tally, Session]:
     """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
     sessions: list[Session] = []
+    expect_workers(config)
     with ExitStack() as stack:
         listed = Peekable(ends.listed)
         provided = partial(provide, config, ends, spec, listed if is_new else None)

@@ -7,6 +7,7 @@ fixture            lives    what it is
 ``bucket``         test     a new, empty bucket on it; yields its name
 ``weights``        session  path of a ResNet50's state dict that knows the drawings, its probabilities spread
 ``drawings``       session  (key, bytes) of 102 objects as the demo draws them: 96 good ones, 6 unusable
+``plain_answers``  session  what a loop in one process answers to the good drawings, by ETag
 ``client``         session  client of a Dask cluster inside this process: 2 workers of 2 threads
 ``own_client``     test     the same, for tests that do the cluster harm
 =================  =======  ==================================================================================
@@ -29,6 +30,7 @@ from pipeline.demo import images as demo_images
 from pipeline.demo import weights as demo_weights
 from pipeline.demo.images import FIRST_UNUSABLE_NUMBER, demo_objects
 from pipeline.demo.s3 import CREDENTIALS, s3_server
+from tests.plain_loop import plain_loop
 
 AWS = {name for name in os.environ if name.startswith("AWS_")}
 
@@ -74,6 +76,11 @@ def drawings() -> list[tuple[str, bytes]]:
     good = [item for item, bad in zip(objects, is_unusable, strict=True) if not bad]
     unusable = [item for item, bad in zip(objects, is_unusable, strict=True) if bad]
     return good[:96] + unusable[:6]
+
+
+@pytest.fixture(scope="session")
+def plain_answers(drawings, weights):
+    return plain_loop(drawings, weights)
 
 
 @pytest.fixture(scope="session")

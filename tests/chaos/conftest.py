@@ -4,10 +4,11 @@
 fixture           lives    what it is
 ================  =======  =====================================================================================
 ``server``        session  moto's S3 server in this process behind a layer of faults; clean before each test
-``source``        session  URL of a folder with 64 good drawings and 4 unusable ones
+``source``        session  URL of a folder with 32 good drawings and 4 unusable ones
+``many``          session  URL of a folder with 250 images: all drawings, and copies of them
 ``command``       test     starts ``python -m pipeline.run`` on the source and a new destination
 ``shared``        session  a scheduler and two workers by hand, which many tests share; what they kill comes again
-``answers``       session  what an undisturbed run answers to each image
+``undisturbed``   session  a run on ``many`` that nothing happened to: its rows and its time
 ================  =======  =====================================================================================
 """
 
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,9 +37,11 @@ from tests.faulty_s3 import faulty_s3
 from tests.poison import poison_environment
 
 BUCKET = "chaos"
-SMALL = ["--precision", "fp32", "--max-failure-rate", "0.3", "--batch-size", "4", "--batches-per-part", "2"]
-N_GOOD, N_UNUSABLE = 64, 4
+SMALL = ["--precision", "fp32", "--max-failure-rate", "0.3", "--batch-size", "2", "--batches-per-part", "2"]
+N_GOOD, N_UNUSABLE = 32, 4
 """So the plan has 9 parts."""
+
+N_MANY = 250
 
 TOLERANCE = 1e-3
 
@@ -64,6 +69,13 @@ def source(the_server, drawings, weights):
 
 
 @pytest.fixture(scope="session")
+def many(source, drawings):
+    named = ((f"Many/{copy}/{key}", data) for copy in count() for key, data in drawings)
+    fill_bucket(BUCKET, islice(named, N_MANY))
+    return f"s3://{BUCKET}/Many"
+
+
+@pytest.fixture(scope="session")
 def shared(the_server, tmp_path_factory):
     with dask_by_hand(tmp_path_factory.mktemp("shared"), 2, poison_environment()) as cluster:
         yield cluster
@@ -78,9 +90,9 @@ class Command:
         self.destination = f"s3://{BUCKET}/{self.prefix}"
         self.process: subprocess.Popen[str] | None = None
 
-    def another(self) -> "Command":
-        """Return a command that does the same for a destination of its own."""
-        return Command(self.server, self.source, self.folder, self.weights)
+    def another(self, source: str | None = None) -> "Command":
+        """Return a command that does the same for a destination of its own, or for another source."""
+        return Command(self.server, source or self.source, self.folder, self.weights)
 
     def twin(self) -> "Command":
         """Return a command that does the same for the same destination."""
@@ -162,19 +174,34 @@ def command(server, source, tmp_path, weights):
     command.close()
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run comes to if nothing happens."""
+
+    rows: list[dict]
+    seconds: float
+    """Of the whole command."""
+
+    @property
+    def by_content(self) -> dict[str, dict]:
+        """The rows by ETag."""
+        return {row["etag"]: row for row in self.rows}
+
+
 @pytest.fixture(scope="session")
-def answers(the_server, source, shared, tmp_path_factory):
-    undisturbed = Command(
-        the_server, source, tmp_path_factory.mktemp("undisturbed"), weights=f"s3://{BUCKET}/weights.pth"
-    )
-    status, said = undisturbed.run(shared.address, "--min-workers", "2")
+def undisturbed(the_server, many, shared, tmp_path_factory):
+    folder, weights = tmp_path_factory.mktemp("undisturbed"), f"s3://{BUCKET}/weights.pth"
+    command, began = Command(the_server, many, folder, weights), time.monotonic()
+    status, said = command.run(shared.address, "--min-workers", "2")
     assert status == 0, said
-    return {row["etag"]: row for row in undisturbed.rows()}
+    return Undisturbed(command.rows(), time.monotonic() - began)
 
 
 @pytest.fixture
-def assert_whole(answers, capsys):
+def assert_whole(undisturbed, capsys):
     """Assert the invariant: by the project's own `verify`, by a stranger's reading, and against undisturbed answers."""
+
+    answers = undisturbed.by_content
 
     def check(command: Command) -> None:
         rows = command.rows()

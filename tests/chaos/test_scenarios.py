@@ -5,18 +5,24 @@ import threading
 import time
 
 import boto3
+import pandas as pd
 import pytest
 from distributed import Client
 from distributed.chaos import KillWorker
 
 from tests.by_hand import dask_by_hand
-from tests.chaos.conftest import BUCKET, left_on
+from tests.chaos.conftest import BUCKET, N_MANY, left_on
+from tests.plain_loop import assert_equal_answers
 from tests.poison import poisoned_jpeg
 
+WORKER_S = 7
+"""About what a worker that has died needs until its successor has done a part."""
 
-@pytest.fixture
-def own_cluster(server, tmp_path):
-    with dask_by_hand(tmp_path, 2) as cluster:
+
+@pytest.fixture(scope="module")
+def doomed(the_server, tmp_path_factory):
+    """A cluster that tests use up: first a worker of it, then its scheduler."""
+    with dask_by_hand(tmp_path_factory.mktemp("doomed"), 2) as cluster:
         yield cluster
 
 
@@ -35,6 +41,15 @@ def poison(source):
         client.delete_object(Bucket=BUCKET, Key=key)
 
 
+def test_01_an_undisturbed_run_equals_a_plain_loop(undisturbed, plain_answers):
+    rows = pd.DataFrame(undisturbed.rows)
+    good = rows[rows["status"] == "ok"]
+
+    assert rows["image"].nunique() == len(rows) == N_MANY
+    assert set(good["etag"]) == set(plain_answers.index)
+    assert_equal_answers(good, plain_answers)
+
+
 def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, assert_whole):
     n_loads = shared.n_loads()
     command.start(shared.address, "--min-workers", "2")
@@ -49,22 +64,30 @@ def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, as
     assert left_on(shared.address) == []
 
 
-def test_03_workers_that_die_all_the_time_cost_time_and_no_image(command, shared, assert_whole):
+def test_03_workers_that_die_all_the_time_cost_time_and_no_image(
+    command, many, shared, undisturbed, assert_whole, capsys
+):
+    command, n_loads, began = command.another(many), shared.n_loads(), time.monotonic()
     with Client(shared.address, set_as_default=False) as client:
-        # A new process needs about 8 s until its first part is done.
-        client.register_plugin(KillWorker(delay="32 s", mode="segfault"), name="kill")
-        status, said = command.run(shared.address, timeout_s=240)
-        client.unregister_worker_plugin("kill")
+        client.register_plugin(KillWorker(delay=f"{4 * WORKER_S} s", mode="segfault"), name="kill")
+        try:
+            status, said = command.run(shared.address, timeout_s=3 * undisturbed.seconds)
+        finally:
+            command.close()
+            client.unregister_worker_plugin("kill")
+    with capsys.disabled():
+        took = f"{(time.monotonic() - began) / undisturbed.seconds:.1f} times the undisturbed time"
+        print(f"\n  {shared.n_loads() - n_loads - 2} workers died, {took}")
 
     assert status == 0, said
     assert_whole(command)
 
 
-def test_04_a_worker_that_is_sent_away_takes_no_image_with_it(command, own_cluster, assert_whole):
-    command.start(own_cluster.address, "--min-workers", "2")
+def test_04_a_worker_that_is_sent_away_takes_no_image_with_it(command, doomed, assert_whole):
+    command.start(doomed.address, "--min-workers", "2")
     command.await_parts(1)
 
-    own_cluster.workers[0].send_signal(signal.SIGTERM)
+    doomed.workers[0].send_signal(signal.SIGTERM)
     status, said = command.end()
 
     assert status == 0, said
@@ -103,13 +126,11 @@ def test_06_a_driver_killed_and_begun_again_computes_no_part_twice(command, shar
         print(f"\n  killed at {share:.0%}: {len(before)} of 9 parts stood, {puts}")
 
 
-def test_07_a_scheduler_that_dies_ends_the_run_with_the_command_that_resumes_it(
-    command, own_cluster, shared, assert_whole
-):
-    command.start(own_cluster.address, "--min-workers", "2")
+def test_07_a_scheduler_that_dies_ends_the_run_with_the_command_that_resumes_it(command, doomed, shared, assert_whole):
+    command.start(doomed.address)
     command.await_parts(1)
 
-    own_cluster.scheduler.kill()
+    doomed.scheduler.kill()
     status, said = command.end(60)
 
     assert status == 5, said
@@ -130,12 +151,13 @@ def test_08_the_same_run_started_twice_makes_one_table(command, shared, assert_w
     assert_whole(command)
 
 
-def test_19_a_fast_bucket_does_not_fill_a_worker(command, server, tmp_path, assert_whole):
+def test_19_a_fast_bucket_does_not_fill_a_worker(command, many, tmp_path, assert_whole):
+    command = command.another(f"{many}/0")
     with dask_by_hand(tmp_path, 1) as probe:
         (worker,) = _await_workers(probe, 1)
         idle = command.another()
-        idle.start(probe.address, "--limit", "4")
-        idle_bytes = 0  # with its model, and hardly anything to do
+        idle.start(probe.address, "--limit", "8", "--batch-size", "8")
+        idle_bytes = 0  # with its model, which has seen one micro-batch
         while idle.process.poll() is None:
             idle_bytes = max(idle_bytes, worker.memory_info().rss)
             time.sleep(0.1)
