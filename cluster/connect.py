@@ -31,6 +31,10 @@ class ClusterOptions:
     threads_per_worker: int | None = None
     """Task slots of each local worker; None is the cores that it can count on, and one to spare."""
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"--min-workers {self.min_workers}: only {self.workers} were asked for by --workers")
+
 
 @contextmanager
 def connect(options: ClusterOptions) -> Iterator[Client]:
@@ -45,8 +49,6 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     TimeoutError
         If too few workers come.
     """
-    if options.workers is not None and options.min_workers > options.workers:
-        raise ValueError(f"--min-workers {options.min_workers}: only {options.workers} were asked for by --workers")
     with _open(options) as client:
         _await_workers(client, options.min_workers)
         if not is_local(options.cluster):

@@ -55,8 +55,15 @@ def asked_for(config: RunConfig) -> Setting:
 
 
 def expect_workers(config: RunConfig) -> None:
-    """Begin to import what workers on this machine's CPU will need, in the background."""
-    if local_kind(config.cluster) == "cpu":
+    """Begin to import what workers on this machine's CPU will need, in the background.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other.
+    """
+    options = _cluster_options(config, asked_for(config))
+    if local_kind(options.cluster) == "cpu":
         start_forkserver(_WORKERS_IMPORT)
 
 
@@ -71,7 +78,7 @@ def joined_workers(config: RunConfig, setting: Setting) -> Iterator[Client]:
     ClusterError
         If there is no such cluster, or too few workers come.
     """
-    options = ClusterOptions(config.cluster, config.workers, config.min_workers, setting.threads_per_worker)
+    options = _cluster_options(config, setting)
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect(options))
@@ -144,6 +151,13 @@ def is_on_cpu(config: RunConfig, client: Client) -> bool:
     """
     kind = local_kind(config.cluster)
     return kind == "cpu" if kind in ("cpu", "cuda") else not any(_told(client, has_gpu, "device"))
+
+
+def _cluster_options(config: RunConfig, setting: Setting) -> ClusterOptions:
+    try:
+        return ClusterOptions(config.cluster, config.workers, config.min_workers, setting.threads_per_worker)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _told(client: Client, question: Callable[[], Any], what: str) -> set[Any]:

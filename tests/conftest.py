@@ -32,7 +32,14 @@ from pipeline.demo.images import FIRST_UNUSABLE_NUMBER, demo_objects
 from pipeline.demo.s3 import CREDENTIALS, s3_server
 from tests.plain_loop import plain_loop
 
+BEGUN_FIRST = ("test_run.py", "test_stopping.py", "test_storage_faults.py", "test_faults.py")
+"""The files that take longest: where files are shared out among processes, none of these should be the last."""
+
 AWS = {name for name in os.environ if name.startswith("AWS_")}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in BEGUN_FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)
