@@ -15,6 +15,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from PIL import Image
 
 from benchmarks.bottlenecks import BATCH_SIZE, RESOURCE, Case, load_model, received_bytes, slow_down, slowly
+from cluster.local import frugal_processes
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.account import Account
 from pipeline.engine.drive import Driver, Limits
@@ -127,6 +128,7 @@ def _cluster(case: Case) -> Iterator[Client]:
     options = [*(with_model,) * case.workers, *(helper,) * case.helpers]
     workers: dict[int, Any] = {number: {"cls": Nanny, "options": own} for number, own in enumerate(options)}
     with (
+        frugal_processes(),
         SpecCluster(workers, {"cls": Scheduler, "options": _LOOPBACK}) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

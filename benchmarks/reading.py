@@ -93,6 +93,7 @@ def summary(rounds: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
         return [round(value, 3) for value in (median(values), min(values), max(values))]
 
     def figures(way: str) -> dict[str, list[float]]:
+        """Return median, minimum and maximum of each figure."""
         rate, cpu = ([turn[way][name] for turn in rounds] for name in ("gets_per_s", "cpu_ms_per_get"))
         ratio = [turn[way]["gets_per_s"] / turn[OPEN_READ]["gets_per_s"] for turn in rounds]
         return {"gets_per_s": spread(rate), "cpu_ms_per_get": spread(cpu), "times_open_read": spread(ratio)}
@@ -139,6 +140,8 @@ def _open_read() -> Read:
     filesystem = _s3fs()
 
     def read(objects: Sequence[tuple[str, str]]) -> int:
+        """Read each object in a thread."""
+
         def one(item: tuple[str, str]) -> int:
             with filesystem.open(item[0]) as file:
                 return len(file.read())
@@ -175,6 +178,7 @@ def _project(s3_client: str) -> Read:
         return sum(len(body) for body in storage.read_many(objects) if isinstance(body, bytes))
 
     def read(objects: Sequence[tuple[str, str]]) -> int:
+        """Read a chunk in each thread."""
         with ThreadPoolExecutor(N_TASKS) as pool:
             return sum(pool.map(chunk, [objects[i : i + CHUNK] for i in range(0, len(objects), CHUNK)]))
 
@@ -195,6 +199,7 @@ def _bare() -> Read:
         return len(store.get(item[0].removeprefix(f"s3://{BUCKET}/")).bytes().to_bytes())
 
     def read(objects: Sequence[tuple[str, str]]) -> int:
+        """Read each object in a thread."""
         with ThreadPoolExecutor(N_THREADS) as pool:
             return sum(pool.map(one, objects))
 

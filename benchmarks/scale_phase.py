@@ -134,7 +134,7 @@ def _drive(client: Client, destination: Destination, n_images: int) -> int:
     with prepared_workers(client, job):
         totals, tally = driver.run(_listing(n_images), PART_SIZE, conclude)
     _assert_equal((totals.n_images, tally.n_images, tally.n_ok), (n_images,) * 3)
-    return driver.n_scored
+    return driver.account.n_scored
 
 
 def _plan(n_images: int, destination: Destination) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from distributed import Client
 
@@ -47,6 +47,10 @@ class Provision:
     """Whether the model is compiled, and why, for people."""
 
     job: Job
+
+
+Provide: TypeAlias = Callable[[str, Setting, Client], Provision]
+"""Returns what the workers of a client are given to do, under a run id and with a setting."""
 
 
 def asked_for(config: RunConfig) -> Setting:

@@ -5,28 +5,27 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import click
 from distributed import Client
 
-from pipeline import provenance
 from pipeline.adoption import stored_run, take_destination
+from pipeline.conclusion import Conclusion
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import Console, Heading, print_failures, print_speed, print_summary, print_trial
-from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.ending import explain, fail
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
-from pipeline.engine.plan import PlanTotals
 from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.evaluation.trials import Tuning
 from pipeline.interrupt import StopRequest, stop_on_signals
 from pipeline.preflight import Ends, check_ends, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
-from pipeline.provision import Provision, asked_for, batching_of, expect_workers, joined_workers, provide
+from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, joined_workers, provide
 from pipeline.records import ModelSpec, Tally
 from pipeline.stages.peek import Peekable
 from pipeline.storage import join, redact, requests_since_last
@@ -73,13 +72,14 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    stopwatch, run_id = Stopwatch(), new_run_id()
+    stopwatch = Stopwatch()
     ends, spec = check_ends(config), check_model(config)
     stored = stored_run(config, ends.destination, ends.selection.source, spec)
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        tally, session = _carry_out(config, ends, spec, run_id, stopwatch, stop, is_new=stored is None)
+        begun = _Begun(new_run_id(), stopwatch, is_new=stored is None)
+        tally, session = _carry_out(config, ends, spec, begun, stop)
         print_summary(tally, join(ends.destination.url, "outcomes"))
         print_speed(session.n_scored, stopwatch.total_s, session.verdict)
     else:
@@ -100,54 +100,61 @@ def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -
 
 
 def _carry_out(
-    config: RunConfig,
-    ends: Ends,
-    spec: ModelSpec,
-    run_id: str,
-    stopwatch: Stopwatch,
-    stop: StopRequest,
-    *,
-    is_new: bool,
+    config: RunConfig, ends: Ends, spec: ModelSpec, begun: "_Begun", stop: StopRequest
 ) -> tuple[Tally, Session]:
     """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
-    sessions: list[Session] = []
     expect_workers(config)
+    listed = Peekable(ends.listed)
+    provided = partial(provide, config, ends, spec, listed if begun.is_new else None)
+    tuning = _tuned(config, listed, provided, begun.stopwatch, stop)
+    setting = tuning.best if tuning else asked_for(config)
     with ExitStack() as stack:
-        listed = Peekable(ends.listed)
-        provided = partial(provide, config, ends, spec, listed if is_new else None)
-        workers = partial(joined_workers, config)
-        tuning = None
-        if config.tune:
-            tuning = Tuner(config, listed, workers, provided, print_trial, stop.event).run()
-            stopwatch.lap(TUNING)
-        setting = tuning.best if tuning else asked_for(config)
-        client = stack.enter_context(workers(setting))
-        given = provided(run_id, setting, client)
+        client = stack.enter_context(joined_workers(config, setting))
+        given = provided(begun.run_id, setting, client)
         stack.enter_context(prepared_workers(client, given.job))
-        record = take_destination(config, ends.destination, ends.selection.source, given.spec, run_id)
-        stopwatch.lap("connect")
+        record = take_destination(config, ends.destination, ends.selection.source, given.spec, begun.run_id)
+        begun.stopwatch.lap("connect")
 
         heading = _heading(record["run_id"], config, given, client, tuning)
         console = stack.enter_context(closing(Console(heading)))
         limits = Limits(config.max_failure_rate, config.stall_timeout)
         driver = Driver(client, given.job, batching_of(config, setting), limits, console, stop.event)
-        driver.account.requests.update(tuning.requests if tuning else {})
-
-        def conclude(totals: PlanTotals, tally: Tally) -> None:
-            """Mark the run as complete; where somebody else changes it meanwhile this is done again."""
-            stopwatch.lap("compute")
-            driver.account.requests.update(requests_since_last())
-            workers = worker_facts(client, given.job)
-            sessions.append(told_session(run_id, stopwatch, driver.account, workers, given.compiled, tuning))
-            _mark_complete(ends.destination, provenance.conclude(record, totals, tally, sessions[-1]), totals, tally)
-
+        conclude = Conclusion(ends.destination, record, partial(_told, begun, driver, client, given, tuning))
         stop.is_graceful = True
         try:
             _, tally = driver.run(listed, config.part_size, conclude, retry_failed=config.retry_failed)
         except FailureRateError:
             print_failures(driver.tally)
             raise
-    return tally, sessions[-1]
+    return tally, conclude.sessions[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What a command knows of itself before it has workers."""
+
+    run_id: str
+    stopwatch: Stopwatch
+    is_new: bool
+    """Whether the destination holds no run to go on with."""
+
+
+def _tuned(
+    config: RunConfig, listed: Peekable, provided: Provide, stopwatch: Stopwatch, stop: StopRequest
+) -> Tuning | None:
+    if not config.tune:
+        return None
+    tuning = Tuner(config, listed, partial(joined_workers, config), provided, print_trial, stop.event).run()
+    stopwatch.lap(TUNING)
+    return tuning
+
+
+def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tuning: Tuning | None) -> Session:
+    """Return this command's share of the run, now that its last row is stored."""
+    begun.stopwatch.lap("compute")
+    driver.account.requests.update(requests_since_last())
+    workers = worker_facts(client, given.job)
+    return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
 
 
 def _heading(run_id: str, config: RunConfig, given: Provision, client: Client, tuning: Tuning | None) -> Heading:
@@ -155,16 +162,6 @@ def _heading(run_id: str, config: RunConfig, given: Provision, client: Client, t
     model = f"{spec.name} {redact(config.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
     tuned = str(tuning) if tuning else None
     return Heading(run_id, client.dashboard_link, given.job.destination.url, model, given.compiled, tuned)
-
-
-def _mark_complete(destination: Destination, record: dict[str, Any], totals: PlanTotals, tally: Tally) -> None:
-    """Mark the run as complete, once every image of the plan has its row; what is marked already stays as it is."""
-    if tally.n_images != totals.n_images:
-        raise AssertionError(f"{tally.n_images} outcomes for a plan of {totals.n_images} images")
-    if destination.is_marked():
-        return
-    destination.write_json(RUN_JSON, record)
-    destination.write(SUCCESS, b"")
 
 
 def _log_to_stderr(debug: bool) -> None:

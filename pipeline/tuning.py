@@ -19,7 +19,7 @@ from pipeline.engine.worker import prepared_workers
 from pipeline.errors import InterruptedRunError
 from pipeline.evaluation.trials import Setting, Trial, Tunable, Tuning, descend
 from pipeline.provenance import new_run_id
-from pipeline.provision import Provision, asked_for, batching_of, is_on_cpu
+from pipeline.provision import Provide, Provision, asked_for, batching_of, is_on_cpu
 from pipeline.stages.compiling import micro_batch
 from pipeline.stages.peek import Peekable
 from pipeline.storage import open_storage
@@ -52,7 +52,7 @@ class Tuner:
         config: RunConfig,
         listed: Peekable,
         workers: Callable[[Setting], AbstractContextManager[Client]],
-        provided: Callable[[str, Setting, Client], Provision],
+        provided: Provide,
         told: Callable[[Trial], None],
         stop: threading.Event,
     ) -> None:

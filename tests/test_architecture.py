@@ -21,6 +21,7 @@ COMMANDS = ("run", "plan", "verify", "report", "compare", "doctor", "attach")
 COMMAND_ROOMS = (
     "cluster",
     "pipeline.adoption",
+    "pipeline.conclusion",
     "pipeline.config",
     "pipeline.console",
     "pipeline.destination",
@@ -43,7 +44,7 @@ COMMAND_ROOMS = (
 LAYERS: dict[str, tuple[str, ...]] = {
     "pipeline": (),
     # the ground: known to all, knowing nobody
-    "pipeline.records": (),
+    "pipeline.records": ("pipeline.records",),
     "pipeline.errors": (),
     # what does the work, without knowing who carries it; labels are facts, not a stage
     "pipeline.stages": ("pipeline.errors", "pipeline.records", "pipeline.stages.labels"),
@@ -84,6 +85,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.provenance",
         "pipeline.records",
         "pipeline.storage",
+    ),
+    "pipeline.conclusion": (
+        "pipeline.destination",
+        "pipeline.engine.plan",
+        "pipeline.provenance",
+        "pipeline.records",
     ),
     "pipeline.console": ("pipeline.engine.plan", "pipeline.evaluation", "pipeline.records"),
     "pipeline.provenance": (
@@ -372,7 +379,8 @@ def test_the_rules_that_people_rely_on_are_in_the_tables():
     stages = {room for room in LAYERS["pipeline.stages"] if is_within(room, "pipeline.stages")}
     front = {"pipeline.config", "pipeline.console", *commands}
 
-    assert LAYERS["pipeline.records"] == LAYERS["pipeline.errors"] == ()
+    assert LAYERS["pipeline.errors"] == ()
+    assert LAYERS["pipeline.records"] == ("pipeline.records",)
     assert stages == {"pipeline.stages.labels"}
     assert {row for row, rooms in LAYERS.items() if "cluster" in rooms} == {
         "cluster",

@@ -5,9 +5,9 @@ from pathlib import Path
 from torch import Tensor
 
 from benchmarks.ways.command import MODEL
-from pipeline.records import ModelSpec, Predict
+from pipeline.records import ModelForm, ModelSpec, Predict
 from pipeline.stages.architectures import transform_of
-from pipeline.stages.model import Classifier, best_device, load_state_dict
+from pipeline.stages.model import Classifier, best_device, load_model, load_state_dict
 from pipeline.stages.precision import fastest_precision
 
 
@@ -20,7 +20,4 @@ def classifier(weights: str, *, is_compiled: bool) -> Predict:
 
 def compiled(spec: ModelSpec, state: dict[str, Tensor]) -> Predict:
     """Return the model in the form that ``--compile on`` has, on a CPU."""
-    from pipeline.records import ModelForm  # noqa: PLC0415  where there is a compiled form
-    from pipeline.stages.model import load_model  # noqa: PLC0415  likewise
-
     return load_model(spec, state, ModelForm(is_compiled=True, must_compile=True))

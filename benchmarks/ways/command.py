@@ -71,6 +71,7 @@ def command(do: Callable[..., None], *options: click.Parameter) -> click.Command
     """
 
     def callback(source: str, destination: str, weights: Path, limit: int, **own: object) -> None:
+        """Do the task, and tell."""
         watch = Watch()
         do(Task(source.rstrip("/"), destination.rstrip("/"), str(weights.resolve()), limit), watch, **own)
         click.echo(watch.told())

@@ -4,13 +4,10 @@ The process does just what the command does, with the same modules in the same o
 the client learned of each classified batch.
 """
 
-from dataclasses import fields
-
 import click
 
 import pipeline.run
 from benchmarks.ways.command import Task, Watch, command
-from pipeline.config import RunConfig
 from pipeline.console import Console
 
 
@@ -23,18 +20,10 @@ def classify(task: Task, watch: Watch, compile_: str) -> None:
             super().classified(n_images)
 
     vars(pipeline.run)["Console"] = WatchedConsole
-    options = ("--weights", task.weights, "--limit", str(task.limit), *_compile_option(compile_))
+    options = ("--weights", task.weights, "--limit", str(task.limit), "--compile", compile_)
     status = pipeline.run.main([task.source, task.destination, *options])
     if status:
         raise SystemExit(status)
-
-
-def _compile_option(compile_: str) -> tuple[str, ...]:
-    """Return the option as far as this version has it: left to itself it would compile for large jobs."""
-    has_option = any(setting.name == "compile" for setting in fields(RunConfig))
-    if compile_ == "on" and not has_option:
-        raise click.UsageError("pipeline.run has no --compile")
-    return ("--compile", compile_) if has_option else ()
 
 
 main = command(

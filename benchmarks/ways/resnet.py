@@ -52,6 +52,7 @@ def tuned(weights: str) -> Forward:
 
     @torch.inference_mode()
     def forward(images: Tensor) -> Tensor:
+        """Return logits in float32."""
         images = images.to(device(), memory_format=torch.channels_last, non_blocking=True)
         with torch.autocast(device().type, torch.bfloat16, enabled=has_bf16):
             logits: Tensor = model(images)

@@ -182,6 +182,9 @@ class Undisturbed:
     seconds: float
     """Of the whole command."""
 
+    requests: Counter[tuple[str, str]]
+    """What the server was asked for meanwhile, by method and key."""
+
     @property
     def by_content(self) -> dict[str, dict]:
         """The rows by ETag."""
@@ -191,10 +194,12 @@ class Undisturbed:
 @pytest.fixture(scope="session")
 def undisturbed(the_server, many, shared, tmp_path_factory):
     folder, weights = tmp_path_factory.mktemp("undisturbed"), f"s3://{BUCKET}/weights.pth"
-    command, began = Command(the_server, many, folder, weights), time.monotonic()
+    command, began, n_before = Command(the_server, many, folder, weights), time.monotonic(), len(the_server.log)
     status, said = command.run(shared.address, "--min-workers", "2")
+    seconds = time.monotonic() - began
     assert status == 0, said
-    return Undisturbed(command.rows(), time.monotonic() - began)
+    requests = Counter((request.method, request.key) for request in the_server.log[n_before:])
+    return Undisturbed(command.rows(), seconds, requests)
 
 
 @pytest.fixture

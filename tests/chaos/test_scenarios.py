@@ -50,6 +50,16 @@ def test_01_an_undisturbed_run_equals_a_plain_loop(undisturbed, plain_answers):
     assert_equal_answers(good, plain_answers)
 
 
+def test_the_server_is_asked_for_each_image_once_and_for_no_head(undisturbed):
+    reads = {key: n for (method, key), n in undisturbed.requests.items() if method == "GET" and key.startswith("Many/")}
+    first, *others = sorted(reads)
+
+    assert len(reads) == N_MANY
+    assert reads[first] == 2  # it was also what showed, before any worker was there, that the source can be read
+    assert {reads[key] for key in others} == {1}
+    assert not [key for method, key in undisturbed.requests if method == "HEAD"]
+
+
 def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, assert_whole):
     n_loads = shared.n_loads()
     command.start(shared.address, "--min-workers", "2")

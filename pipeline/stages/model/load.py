@@ -80,6 +80,7 @@ def _largest_device_batch(classifier: Classifier, spec: ModelSpec, smallest: int
 
     @torch.inference_mode()
     def fits(n_images: int) -> bool:
+        """Return whether so many images go through together."""
         is_enough = classifier.if_it_fits(torch.zeros((n_images, 3, side, side), dtype=torch.uint8)) is not None
         torch.cuda.empty_cache()
         return is_enough
