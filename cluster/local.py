@@ -18,7 +18,7 @@ CORES_PER_WORKER = 8
 WAITING_SLOTS = 4
 """Task slots of a worker with a GPU beyond its cores: two device batches on their way, and two that wait."""
 
-_SELDOMER = {
+_INTERVALS = {
     "distributed.admin.tick.interval": ("20ms", "500ms"),
     "distributed.admin.system-monitor.interval": ("500ms", "2s"),
     "distributed.worker.profile.interval": ("10ms", "100ms"),
@@ -29,7 +29,7 @@ _SELDOMER = {
 @contextmanager
 def frugal_processes() -> Iterator[None]:
     """Have Dask processes that are started meanwhile look at themselves less often, unless the user said how often."""
-    settings = {name: ours for name, (default, ours) in _SELDOMER.items() if dask.config.get(name) == default}
+    settings = {name: ours for name, (default, ours) in _INTERVALS.items() if dask.config.get(name) == default}
     with dask.config.set(settings):
         yield
 

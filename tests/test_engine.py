@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.engine import profiler
 from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.drive import Limits
 from pipeline.engine.graph import Batching, part_graph
@@ -291,6 +292,16 @@ def test_the_model_has_the_worker_s_cores_whatever_the_nanny_set(client, job, so
 
 def test_the_allocator_takes_its_settings():
     assert mend_allocator() == sys.platform.startswith("linux")
+
+
+@pytest.mark.parametrize("can_hang", [True, False])
+def test_dask_s_profiler_is_stopped_just_where_it_can_hang_the_interpreter(own_client, job, monkeypatch, can_hang):
+    monkeypatch.setattr(profiler, "CAN_HANG", can_hang)
+
+    with prepared_workers(own_client, job):
+        is_running = own_client.run(lambda dask_worker: dask_worker.periodic_callbacks["profile"].is_running())
+
+    assert list(is_running.values()) == [not can_hang] * 2
 
 
 def test_pixels_tell_dask_their_size():

@@ -99,6 +99,16 @@ def test_dask_s_own_setting_of_how_to_start_workers_is_kept(no_forkserver):
     assert forkserver._environment is None
 
 
+def test_dask_looks_at_itself_less_often_unless_the_user_said_how_often():
+    profile, tick = "distributed.worker.profile.interval", "distributed.admin.tick.interval"
+
+    with dask.config.set({tick: "30ms"}), connect(ClusterOptions("cpu", workers=1)) as client:
+        on_worker = client.run(lambda: (dask.config.get(profile), dask.config.get(tick)))
+
+    assert list(on_worker.values()) == [("100ms", "30ms")]
+    assert dask.config.get(profile) == "10ms"
+
+
 def parentage():
     """Return a worker's parent, and whether it had torch before anybody asked for it."""
     return os.getppid(), "torch" in sys.modules

@@ -20,6 +20,7 @@ from pipeline.engine.allocator import mend_allocator
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import DECODE_S, n_abandoned
+from pipeline.engine.profiler import stop_profiler_if_it_can_hang
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
@@ -79,8 +80,9 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         self.inference: InferenceThread | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Mend the allocator and start the inference thread."""
+        """Mend the process and start the inference thread."""
         mend_allocator()
+        stop_profiler_if_it_can_hang(worker)
         if self.job.model_resource in (None, *worker.state.total_resources):
             self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
 
