@@ -1,7 +1,7 @@
 """Dask's look at what a worker's threads are at, a hundred times a second: stopped where it can hang the interpreter.
 
-Before CPython 3.11.9 ``sys._current_frames`` and a thread that begins or ends at the same moment may each wait for a lock
-that the other has, for ever: https://github.com/python/cpython/issues/106883. Workers of ours begin threads all the time.
+Before CPython 3.11.9 ``sys._current_frames`` and a thread that begins or ends at that moment may wait for each other
+for ever: https://github.com/python/cpython/issues/106883. In workers of ours threads begin and end all the time.
 """
 
 import sys
