@@ -60,7 +60,8 @@ def test_the_server_is_asked_for_each_image_once_and_for_no_head(undisturbed):
     assert not [key for method, key in undisturbed.requests if method == "HEAD"]
 
 
-def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, shared, assert_whole):
+def test_02_a_worker_killed_in_mid_batch_costs_one_more_load(command, many, shared, assert_whole):
+    command = command.another(f"{many}/0")  # long enough for the new process to have its share
     n_loads = shared.n_loads()
     command.start(shared.address, "--min-workers", "2")
     command.await_parts(1)
