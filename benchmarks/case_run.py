@@ -1,5 +1,6 @@
 """One run of a bottleneck made by hand, on worker processes of this machine. Effects: files, processes."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ def _cluster(case: Case) -> Iterator[Client]:
     workers: dict[int, Any] = {number: {"cls": Nanny, "options": own} for number, own in enumerate(options)}
     with (
         frugal_processes(),
-        SpecCluster(workers, {"cls": Scheduler, "options": _LOOPBACK}) as cluster,
+        SpecCluster(workers, {"cls": Scheduler, "options": _LOOPBACK}, silence_logs=logging.ERROR) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(len(workers), timeout=60)
