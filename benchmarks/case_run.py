@@ -95,7 +95,9 @@ def run_case(folder: Path, case: Case) -> Run:
         with prepared_workers(client, job):
             stopwatch, mark = Stopwatch(), partial(_mark, job.destination)
             driver.run(lambda: slowly(case, refs), BATCH_SIZE * case.batches_per_part, mark)
-            session = told_session(job.run_id, stopwatch, driver.account, worker_facts(client, job), "no: a stand-in")
+            workers = worker_facts(client, job)
+            driver.account.ended(workers)
+            session = told_session(job.run_id, stopwatch, driver.account, workers, "no: a stand-in")
             stopwatch.lap("compute")
         received = sum(client.run(received_bytes).values())
     if session.verdict is None:

@@ -154,6 +154,7 @@ def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tunin
     begun.stopwatch.lap("compute")
     driver.account.requests.update(requests_since_last())
     workers = worker_facts(client, given.job)
+    driver.account.ended(workers)
     return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from distributed import Client, Scheduler, SpecCluster, Worker, get_task_stream
 
+from pipeline.engine.account import Account
 from pipeline.engine.graph import Batching, Placement, part_graph
 from pipeline.engine.worker import model_resource, prepared_workers, worker_facts
 from pipeline.records import PartWork
@@ -58,7 +59,7 @@ def test_workers_without_the_model_decode_for_the_one_that_has_it(mixed, job, so
 
 def test_where_the_model_is_busy_enough_pixels_stay_beside_it(mixed, job, source):
     model = address_of(mixed, "model")
-    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), Placement("GPU", (model,)))
+    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), Placement("GPU", decodes_beside_model=True))
 
     with prepared_workers(mixed, job), get_task_stream(mixed) as stream:
         mixed.gather(mixed.compute(graph.infers))
@@ -78,3 +79,16 @@ def test_the_verdict_hears_how_many_workers_have_the_model(mixed, job):
 
     assert sorted(worker.has_model for worker in facts) == [False, True]
     assert [worker.n_slots for worker in facts] == [2, 2]
+
+
+def test_the_verdict_hears_of_workers_that_never_commit(mixed, job, source):
+    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), Placement("GPU", decodes_beside_model=False))
+    account = Account()
+
+    with prepared_workers(mixed, job):
+        mixed.gather(mixed.compute(graph.infers))
+        account.ended(worker_facts(mixed, job))
+        account.ended(worker_facts(mixed, job))
+
+    assert account.spent_s["infer"] > 0
+    assert account.spent_s["decode"] > 0

@@ -196,7 +196,7 @@ def test_more_threads_win_where_reading_has_to_wait(slow_images, tmp_path):
     assert tuning.best.threads_per_worker > 2
     assert tuning.best.images_per_task == BATCH
     assert [trial.setting.threads_per_worker for trial in tuning.trials[:3]] == [2, 3, 4]
-    assert OPENED == [None, 3, 4]
+    assert OPENED[:3] == [None, 3, 4]
     assert told == tuning.trials
     assert tuning.requests["read"] > 0
     assert not (tmp_path / "out").exists()

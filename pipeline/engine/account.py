@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.records import Receipt
+from pipeline.records import Receipt, WorkerFacts
 
 
 @dataclass
@@ -21,10 +22,10 @@ class Account:
 
     listing_s: float = 0.0
     requests: Counter[str] = field(default_factory=Counter)
-    """What the workers asked of their stores, by kind, as far as their parts were committed."""
+    """What the workers asked of their stores, by kind, as far as they have told."""
 
     spent_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """What the workers spent, in seconds by activity, as far as their parts were committed."""
+    """What the workers spent, in seconds by activity, as far as they have told."""
 
     def classified(self, n_images: int) -> None:
         """Take note of a batch that was classified."""
@@ -35,11 +36,19 @@ class Account:
     def committed(self, receipt: Receipt) -> None:
         """Take note of a part that was committed."""
         self.last_commit = time.monotonic()
-        self.requests.update(receipt.requests)
-        for activity, seconds in receipt.spent_s.items():
-            self.spent_s[activity] += seconds
+        self._add(receipt)
+
+    def ended(self, workers: Iterable[WorkerFacts]) -> None:
+        """Take note of what the workers did that no receipt told of: some never commit."""
+        for worker in workers:
+            self._add(worker)
 
     def starved(self, seconds: float) -> None:
         """Take note that workers had nothing to do because the listing had not come far enough."""
         if self.first_batch is not None:
             self.listing_s += seconds
+
+    def _add(self, told: Receipt | WorkerFacts) -> None:
+        self.requests.update(told.requests)
+        for activity, seconds in told.spent_s.items():
+            self.spent_s[activity] += seconds

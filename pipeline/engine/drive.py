@@ -14,7 +14,6 @@ from distributed import Client, KilledWorker
 
 from pipeline.destination import SUCCESS
 from pipeline.engine.account import Account
-from pipeline.engine.balance import Balance
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.plan import Planner, PlanTotals
@@ -92,7 +91,6 @@ class Driver:
         self._progress, self._stop = progress, stop
         self._window = Window(client, self._classified)
         self._watch = ClusterWatch(client, job, limits.stall_timeout_s)
-        self._balance = Balance()
         self._ledger = Ledger(job.destination, job.fingerprint)
         self._works: Iterator[PartWork] = iter(())
         self._is_unmarked = False
@@ -179,7 +177,7 @@ class Driver:
         if not self._is_unmarked:
             self._job.destination.delete([SUCCESS])
             self._is_unmarked = True
-        self._window.submit(part_graph(work, self._job, self._batching, self._watch.placement(self._balance)))
+        self._window.submit(part_graph(work, self._job, self._batching, self._watch.placement()))
 
     def _collect(self, *, is_starving: bool = False) -> None:
         began = time.monotonic()
@@ -189,7 +187,6 @@ class Driver:
         if isinstance(event, Receipt):
             self._ledger.enter(event)
             self.account.committed(event)
-            self._balance.committed(event, time.monotonic())
             self._watch.moved()
             self._progress.committed(self._ledger.tally)
             logger.info("part %d committed: %d images", event.part, event.tally.n_images)

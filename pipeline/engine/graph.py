@@ -41,6 +41,10 @@ class Batching:
 INFERS_AT_A_TIME = 4
 """Tasks that wait for one model, where only some workers have one: the next batch is there when one is done."""
 
+_INFER_SHARE = 0.99 / INFERS_AT_A_TIME
+_DECODE_SHARE = 1e-6
+"""Of a worker's model resource: what is left beside the tasks that infer lets it decode in every slot."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -49,8 +53,8 @@ class Placement:
     resource: str
     """The Dask resource of those that have it."""
 
-    decoders: tuple[str, ...] | None
-    """The workers that should read and decode; None is all."""
+    decodes_beside_model: bool
+    """Whether those read and decode too, and nobody else does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,16 +102,16 @@ def part_of(key: str, run_id: str) -> int | None:
 
 
 def _decoding(placement: Placement | None) -> AbstractContextManager[None]:
-    if placement is None or placement.decoders is None:
+    if placement is None or not placement.decodes_beside_model:
         return nullcontext()
-    # Others may take them where none of these is left.
-    return annotate(workers=list(placement.decoders), allow_other_workers=True)  # type: ignore[no-any-return]
+    # Not by address: that would bind a part to workers that may die, and loosely bound tasks are stolen by others.
+    return annotate(resources={placement.resource: _DECODE_SHARE})  # type: ignore[no-any-return]
 
 
 def _inferring(placement: Placement | None) -> AbstractContextManager[None]:
     if placement is None:  # a resource takes tasks out of the scheduler's queue: only where there is need
         return nullcontext()
-    return annotate(resources={placement.resource: 1 / INFERS_AT_A_TIME})  # type: ignore[no-any-return]
+    return annotate(resources={placement.resource: _INFER_SHARE})  # type: ignore[no-any-return]
 
 
 def _stack(refs: tuple[ImageRef, ...], suffix: str, work: PartWork, job: Job, batching: Batching) -> Delayed:

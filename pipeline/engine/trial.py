@@ -16,7 +16,6 @@ from itertools import cycle, islice
 
 from distributed import Client, Future, KilledWorker
 
-from pipeline.engine.balance import Balance
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.watch import ClusterWatch
 from pipeline.engine.window import TICK_S, cause_of
@@ -124,7 +123,7 @@ class PaceTrial:
 
     def _submit(self, n_batches: int) -> None:
         """Send batches to the scheduler, each as a part of its own."""
-        placement, first = self._watch.placement(Balance()), len(self._futures)
+        placement, first = self._watch.placement(), len(self._futures)
         works = [PartWork(first + i, tuple(islice(self._refs, self._batch_size))) for i in range(n_batches)]
         graphs = [part_graph(work, self._job, self._batching, placement) for work in works]
         futures: list[Future] = self._client.compute([infer for graph in graphs for infer in graph.infers])

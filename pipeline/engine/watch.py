@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.engine.balance import Balance
+from pipeline.engine.balance import Balance, Busy
 from pipeline.engine.graph import Placement, part_of
 from pipeline.engine.window import TICK_S
 from pipeline.engine.worker import Job
@@ -39,9 +39,8 @@ class ClusterWatch:
     """
 
     def __init__(self, client: Client, job: Job, stall_timeout_s: float) -> None:
-        self._client, self._run_id, self._stall_timeout_s = client, job.run_id, stall_timeout_s
-        self._model_resource = job.model_resource
-        self._with_model: list[str] = []
+        self._client, self._job, self._stall_timeout_s = client, job, stall_timeout_s
+        self._balance = Balance()
         self._looked_at = -math.inf
         self._workers: set[str] = set()
         self._has_workers_at = self._moved_at = time.monotonic()
@@ -67,8 +66,8 @@ class ClusterWatch:
         self._looked_at = now
         workers = self._slots()
         has_lost_some = not self._workers <= workers.keys()
-        if self._model_resource is not None and self._workers != workers.keys():
-            self._with_model = self._client.run_on_scheduler(_workers_with, self._model_resource)
+        if self._job.model_resource is not None:
+            self._balance.look(self._client.run_on_scheduler(_told, self._job.model_resource, self._job.plugin_name))
         self._workers = set(workers)
         if workers:
             self.n_slots, self._has_workers_at = sum(workers.values()), now
@@ -80,13 +79,13 @@ class ClusterWatch:
             )
         return self._suspects() if has_lost_some else set()
 
-    def placement(self, balance: Balance) -> Placement | None:
+    def placement(self) -> Placement | None:
         """Return where the next part's tasks should run; None where every worker has the model, whoever joins."""
-        if self._model_resource is None:
+        if self._job.model_resource is None:
             return None
-        is_mixed = 0 < len(self._with_model) < len(self._workers)
-        is_starving = balance.is_starving(len(self._with_model))
-        return Placement(self._model_resource, tuple(self._with_model) if is_mixed and not is_starving else None)
+        is_mixed = 0 < self._balance.n_models < len(self._workers)
+        decodes_beside_model = is_mixed and not self._balance.is_starving()
+        return Placement(self._job.model_resource, decodes_beside_model=decodes_beside_model)
 
     def send_away(self, worker: str, reason: str, *, is_restartable: bool) -> None:
         """End a worker that cannot infer; with `is_restartable` its nanny may begin a new process in its place."""
@@ -107,20 +106,21 @@ class ClusterWatch:
             raise ClusterError("the connection to the scheduler was lost") from error
 
     def _suspects(self) -> set[int]:
-        keys: Iterable[str] = self._client.run_on_scheduler(_suspicious_keys, self._run_id, SUSPECT_AFTER)
-        return {part for key in keys if (part := part_of(key, self._run_id)) is not None}
+        keys: Iterable[str] = self._client.run_on_scheduler(_suspicious_keys, self._job.run_id, SUSPECT_AFTER)
+        return {part for key in keys if (part := part_of(key, self._job.run_id)) is not None}
 
     def _dump(self) -> str:
         """Write what the scheduler and the workers know to a file, and return its name."""
-        name = f"cluster-dump-{self._run_id}"
+        name = f"cluster-dump-{self._job.run_id}"
         with suppress(Exception):  # a dump that fails must not hide why there is one
             self._client.sync(self._client._dump_cluster_state, name, callback_timeout=DUMP_S)  # noqa: SLF001  the public method waits without limit
         found = next(iter(Path().glob(f"{name}*")), None)
         return str(found) if found else "no file, since it could not be had"
 
 
-def _workers_with(resource: str, dask_scheduler: Any) -> list[str]:
-    return [address for address, worker in dask_scheduler.workers.items() if resource in worker.resources]
+def _told(resource: str, metric: str, dask_scheduler: Any) -> dict[str, Busy | None]:
+    workers = {address: worker for address, worker in dask_scheduler.workers.items() if resource in worker.resources}
+    return {address: worker.metrics.get(metric) for address, worker in workers.items()}
 
 
 def _suspicious_keys(run_id: str, least: int, dask_scheduler: Any) -> list[str]:

@@ -17,6 +17,7 @@ from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_wor
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
+from pipeline.engine.balance import Busy
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import DECODE_S, n_abandoned
@@ -24,7 +25,7 @@ from pipeline.engine.profiler import stop_profiler_if_it_can_hang
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
-from pipeline.storage import StorageOptions
+from pipeline.storage import StorageOptions, requests_since_last
 
 logger = logging.getLogger("pipeline")
 
@@ -85,12 +86,17 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         stop_profiler_if_it_can_hang(worker)
         if self.job.model_resource in (None, *worker.state.total_resources):
             self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
+            worker.metrics[self.name] = self._busy
 
     def teardown(self, worker: Worker) -> None:
         """Let the model go; the worker stays as it was found, or a new process takes its place if a thread hangs."""
         if self.inference is not None:
             self.inference.close()
+            del worker.metrics[self.name]
         worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
+
+    def _busy(self, _: Worker) -> Busy | None:
+        return self.inference.busy if self.inference is not None else None
 
     def __getstate__(self) -> dict[str, Job]:
         return {"job": self.job}
@@ -167,8 +173,15 @@ async def _loaded(plugin_name: str, dask_worker: Worker) -> None:
 
 
 def _facts(plugin_name: str, dask_worker: Worker) -> WorkerFacts:
-    has_model = dask_worker.plugins[plugin_name].inference is not None
-    return WorkerFacts(dask_worker.ip, dask_worker.state.nthreads, usable_cores(sys.maxsize), has_model)
+    plugin = dask_worker.plugins[plugin_name]
+    return WorkerFacts(
+        host=dask_worker.ip,
+        n_slots=dask_worker.state.nthreads,
+        n_cores=usable_cores(sys.maxsize),
+        has_model=plugin.inference is not None,
+        requests=requests_since_last(),
+        spent_s=plugin.spending.since_last(),
+    )
 
 
 def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:

@@ -50,6 +50,12 @@ class WorkerFacts:
 
     has_model: bool
 
+    requests: Counter[str] = field(default_factory=Counter)
+    """What it asked of its stores since its last receipt, by kind."""
+
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that it spent since its last receipt, by `pipeline.engine.spending.Activity`."""
+
 
 @dataclass(slots=True)
 class Tally:
