@@ -59,7 +59,8 @@ def test_workers_without_the_model_decode_for_the_one_that_has_it(mixed, job, so
 
 def test_where_the_model_is_busy_enough_pixels_stay_beside_it(mixed, job, source):
     model = address_of(mixed, "model")
-    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), Placement("GPU", decodes_beside_model=True))
+    placement = Placement("GPU", decodes_beside_model=True)
+    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), placement)
 
     with prepared_workers(mixed, job), get_task_stream(mixed) as stream:
         mixed.gather(mixed.compute(graph.infers))
@@ -82,7 +83,8 @@ def test_the_verdict_hears_how_many_workers_have_the_model(mixed, job):
 
 
 def test_the_verdict_hears_of_workers_that_never_commit(mixed, job, source):
-    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), Placement("GPU", decodes_beside_model=False))
+    placement = Placement("GPU", decodes_beside_model=False)
+    graph = part_graph(PartWork(0, tuple(refs_of(source))), job, Batching(batch_size=5), placement)
     account = Account()
 
     with prepared_workers(mixed, job):
