@@ -7,15 +7,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.engine.one_by_one import pipelined
 from pipeline.preflight import MODEL
-from pipeline.records import ImageRef, ModelForm, ModelSpec, Prediction, Sample
+from pipeline.records import ImageRef, ModelForm, ModelSpec, Pipelined, Prediction, Sample
 from pipeline.stages.architectures import transform_of
 from pipeline.stages.decode import decode
 from pipeline.stages.model import Classifier, load_model, load_state_dict
@@ -52,13 +55,13 @@ def images_per_s(run: Callable[[], object], n_images: int, timed_s: float = TIME
     run()
     torch.cuda.synchronize()
     n_runs = repeats(time.perf_counter() - began, timed_s)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     for _ in range(n_runs):
         run()
     end.record()
     torch.cuda.synchronize()
-    return round(n_runs * n_images / (begin.elapsed_time(end) / 1000), 1)
+    return round(n_runs * n_images / (float(begin.elapsed_time(end)) / 1000), 1)
 
 
 def repeats(one_s: float, timed_s: float) -> int:
@@ -98,7 +101,7 @@ def model_alone(weights: Path, is_late: Callable[[], bool]) -> list[dict[str, An
 def measured(forward: Forward, images: Tensor) -> dict[str, Any]:
     """Return a form's rate on a stream of its own, as recording needs it, or what went wrong."""
     try:
-        with torch.cuda.stream(torch.cuda.Stream()):
+        with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
             return {"images_per_s": images_per_s(lambda: forward(images), len(images))}
     except Exception as error:  # noqa: BLE001  one form that fails must not cost the others
         return {"error": f"{type(error).__name__}: {str(error)[:300]}"}
@@ -111,7 +114,7 @@ def copies(_weights: Path) -> dict[str, float]:
         for memory in ("pinned", "pageable"):
             host = torch.zeros((n_images, 3, 224, 224), dtype=torch.uint8, pin_memory=memory == "pinned")
             device = torch.empty_like(host, device="cuda")
-            rate = images_per_s(lambda d=device, h=host: d.copy_(h, non_blocking=True), host.nbytes)
+            rate = images_per_s(partial(device.copy_, host, non_blocking=True), host.nbytes)
             rates[f"{memory}, {n_images} images"] = round(rate / 1e9, 2)
     return rates
 
@@ -135,7 +138,7 @@ def nvjpeg(jpegs: Sequence[bytes]) -> dict[str, float]:
     rates = {}
     for n_images in (16, 80, 320):
         some = (encoded * (n_images // len(encoded) + 1))[:n_images]
-        rates[f"batches of {n_images}"] = images_per_s(lambda s=some: decode_jpeg(s, device="cuda"), n_images)
+        rates[f"batches of {n_images}"] = images_per_s(partial(decode_jpeg, some, device="cuda"), n_images)
     return rates
 
 
@@ -145,8 +148,8 @@ def out_of_memory(weights: Path, jpegs: Sequence[bytes]) -> dict[str, Any]:
     pixels = np.concatenate([pixels] * (640 // len(pixels) + 1))[:640]
     spec = spec_of(weights, "bf16")
     state = load_state_dict(weights.read_bytes(), str(weights))
-    expected = answer_of(load_model(spec, state, ModelForm()), pixels)
-    model = load_model(spec, state, ModelForm())
+    expected = answer_of(pipelined(load_model(spec, state, ModelForm())), pixels)
+    model = pipelined(load_model(spec, state, ModelForm()))
     before = list(model.shapes)
     torch.cuda.empty_cache()
     share = (torch.cuda.memory_reserved() + (1 << 30)) / torch.cuda.get_device_properties(0).total_memory
@@ -159,12 +162,12 @@ def out_of_memory(weights: Path, jpegs: Sequence[bytes]) -> dict[str, Any]:
     return {"rows": len(answer.class_index), "same_class": same, "shapes": before, "shapes_after": list(model.shapes)}
 
 
-def answer_of(model: Any, pixels: np.ndarray) -> Prediction:
+def answer_of(model: Pipelined, pixels: NDArray[np.uint8]) -> Prediction:
     """Return a pipelined model's answer to one device batch."""
     return model.begin([pixels]).answer()
 
 
-def decoded(weights: Path, jpegs: Sequence[bytes]) -> np.ndarray:
+def decoded(weights: Path, jpegs: Sequence[bytes]) -> NDArray[np.uint8]:
     """Return (N, 3, H, W) pixels as the pipeline decodes them."""
     transform = spec_of(weights, "fp32").transform
     samples = [decode(ImageRef("x", "", len(data)), data, transform) for data in jpegs]

@@ -1,6 +1,7 @@
 """The project's own form of the model, loaded without its engine."""
 
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -20,4 +21,4 @@ def classifier(weights: str, *, is_compiled: bool) -> Predict:
 
 def compiled(spec: ModelSpec, state: dict[str, Tensor]) -> Predict:
     """Return the model in the form that ``--compile on`` has, on a CPU."""
-    return load_model(spec, state, ModelForm(is_compiled=True, must_compile=True))
+    return cast("Predict", load_model(spec, state, ModelForm(is_compiled=True, must_compile=True)))

@@ -11,7 +11,7 @@ from typing import TypeAlias
 BUSY = 0.9
 """A model that computes for this share of the time does not starve."""
 
-Busy: TypeAlias = tuple[float, float]
+LastAnswer: TypeAlias = tuple[float, float]
 """When a model answered last, by its process's monotonic clock, and the seconds that it has computed until then."""
 
 _N_SAMPLES = 8
@@ -21,15 +21,15 @@ class Balance:
     """Follows how busy the models are, by what their workers tell with their heartbeats."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, deque[Busy]] = {}
+        self._samples: dict[str, deque[LastAnswer]] = {}
 
-    def look(self, told: Mapping[str, Busy | None]) -> None:
+    def look(self, told: Mapping[str, LastAnswer | None]) -> None:
         """Take note of what the workers that have a model told last, by their addresses; None is nothing yet."""
         self._samples = {worker: self._samples.get(worker, deque(maxlen=_N_SAMPLES)) for worker in told}
-        for worker, busy in told.items():
+        for worker, answer in told.items():
             samples = self._samples[worker]
-            if busy is not None and (not samples or busy[0] > samples[-1][0]):
-                samples.append(busy)
+            if answer is not None and (not samples or answer[0] > samples[-1][0]):
+                samples.append(answer)
 
     @property
     def n_models(self) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from pipeline.engine.allocator import return_free_memory
-from pipeline.engine.balance import Busy
+from pipeline.engine.balance import LastAnswer
 from pipeline.engine.merging import DeviceBatch, Request, Waiting
 from pipeline.engine.one_by_one import pipelined
 from pipeline.engine.spending import Spending
@@ -56,7 +56,7 @@ class InferenceThread:
         self._waiting = Waiting()
         self._running: deque[tuple[DeviceBatch, Running]] = deque()
         self._is_working = False
-        self.busy: Busy | None = None
+        self.last_answer: LastAnswer | None = None
         """See `pipeline.engine.balance`; None until the model has answered."""
         self._executor = ThreadPoolExecutor(1, "inference", _set_num_threads, (n_threads,))
         self._model: Future[Pipelined] = self._executor.submit(self._load, load)
@@ -145,8 +145,8 @@ class InferenceThread:
         spent_s = running.spent_s()
         for activity, seconds in spent_s.items():
             self._spending.add(activity, seconds)
-        computed_s = self.busy[1] if self.busy else 0.0
-        self.busy = (time.monotonic(), computed_s + spent_s.get("infer", 0.0))
+        computed_s = self.last_answer[1] if self.last_answer else 0.0
+        self.last_answer = (time.monotonic(), computed_s + spent_s.get("infer", 0.0))
 
 
 def load_classifier(spec: ModelSpec, form: ModelForm, options: StorageOptions) -> Predict | Pipelined:

@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.engine.balance import Balance, Busy
+from pipeline.engine.balance import Balance, LastAnswer
 from pipeline.engine.graph import Placement, part_of
 from pipeline.engine.window import TICK_S
 from pipeline.engine.worker import Job
@@ -118,7 +118,7 @@ class ClusterWatch:
         return str(found) if found else "no file, since it could not be had"
 
 
-def _told(resource: str, metric: str, dask_scheduler: Any) -> dict[str, Busy | None]:
+def _told(resource: str, metric: str, dask_scheduler: Any) -> dict[str, LastAnswer | None]:
     workers = {address: worker for address, worker in dask_scheduler.workers.items() if resource in worker.resources}
     return {address: worker.metrics.get(metric) for address, worker in workers.items()}
 

@@ -17,7 +17,7 @@ from distributed import Client, Scheduler, Status, Worker, WorkerPlugin, get_wor
 
 from pipeline.destination import Destination
 from pipeline.engine.allocator import mend_allocator
-from pipeline.engine.balance import Busy
+from pipeline.engine.balance import LastAnswer
 from pipeline.engine.caretaker import Caretaker
 from pipeline.engine.inference import InferenceThread, usable_cores
 from pipeline.engine.isolation import DECODE_S, n_abandoned
@@ -86,7 +86,7 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         stop_profiler_if_it_can_hang(worker)
         if self.job.model_resource in (None, *worker.state.total_resources):
             self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
-            worker.metrics[self.name] = self._busy
+            worker.metrics[self.name] = self._last_answer
 
     def teardown(self, worker: Worker) -> None:
         """Let the model go; the worker stays as it was found, or a new process takes its place if a thread hangs."""
@@ -95,8 +95,8 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
             del worker.metrics[self.name]
         worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
 
-    def _busy(self, _: Worker) -> Busy | None:
-        return self.inference.busy if self.inference is not None else None
+    def _last_answer(self, _: Worker) -> LastAnswer | None:
+        return self.inference.last_answer if self.inference is not None else None
 
     def __getstate__(self) -> dict[str, Job]:
         return {"job": self.job}
