@@ -23,7 +23,7 @@ from pipeline.provenance import versions
 RESULTS = Path(__file__).parent / "results" / "mixed.json"
 
 CASES = [
-    Case("decode", "1 more core", "large", 120, threads=3, cores=1, crop_size=224, model_s=0.01),
+    Case("decode", "1 more core", "large", 400, threads=3, cores=1, crop_size=224, model_s=0.01),
     Case("read", "one more worker", "small", 800, threads=3, cores=1, crop_size=224, read_s=0.4),
     Case("inference", "one more worker with a model", "small", 800, threads=3, cores=1, crop_size=224, model_s=0.03),
 ]

@@ -54,7 +54,7 @@ class Console:
             n_images = f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, the listing goes on"
             _print_heading(self._heading, n_images)
             self._is_headed = True
-            if sys.stderr.isatty():
+            if _is_watched():
                 n_done = self._n_found + self._n_classified
                 self._bar = tqdm(unit=" images", desc="classified", initial=n_done, dynamic_ncols=True)
         if self._bar is not None:
@@ -97,6 +97,16 @@ class Console:
         return f"classified {n_done:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
 
 
+def _is_watched() -> bool:
+    """Return whether a bar can move: on a terminal, or below a notebook's cell."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def print_line(label: str, text: object) -> None:
+    """Show a result with its label."""
+    click.echo(f"{label:<12} {printable(str(text))}")
+
+
 def print_trial(trial: Trial) -> None:
     """Show how fast a setting was, as progress."""
     found = f"{trial.images_per_s:.1f} images/s" if trial.fault is None else f"failed: {printable(trial.fault)}"
@@ -105,25 +115,25 @@ def print_trial(trial: Trial) -> None:
 
 def print_summary(tally: Tally, outcomes: str) -> None:
     """Show what came out: counts, accuracy with its interval, failures by reason."""
-    _line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
-    _line("top-1", Share(tally.n_correct, tally.n_truth))
-    _line("top-5", Share(tally.n_correct_top5, tally.n_truth))
-    _line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
+    print_line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
+    print_line("top-1", Share(tally.n_correct, tally.n_truth))
+    print_line("top-5", Share(tally.n_correct_top5, tally.n_truth))
+    print_line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
     print_failures(tally)
-    _line("outcomes", outcomes)
+    print_line("outcomes", outcomes)
 
 
 def print_speed(n_scored: int, wall_s: float, verdict: Verdict | None) -> None:
     """Show how long it took, and what bounded it."""
-    _line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
+    print_line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
     if verdict is not None:
-        _line("bound by", verdict)
+        print_line("bound by", verdict)
 
 
 def print_failures(tally: Tally) -> None:
     """Show how many images failed for which reason."""
     for (stage, reason), count in tally.failures.most_common():
-        _line("failed", f"{count:,} in {stage}: {reason}")
+        print_line("failed", f"{count:,} in {stage}: {reason}")
 
 
 def printable(text: str) -> str:
@@ -136,15 +146,11 @@ def printable(text: str) -> str:
 
 
 def _print_heading(heading: Heading, n_images: str) -> None:
-    _line("run", heading.run_id)
-    _line("images", n_images)
-    _line("dashboard", heading.dashboard or "none")
-    _line("model", heading.model)
-    _line("compiled", heading.compiled)
+    print_line("run", heading.run_id)
+    print_line("images", n_images)
+    print_line("dashboard", heading.dashboard or "none")
+    print_line("model", heading.model)
+    print_line("compiled", heading.compiled)
     if heading.tuned is not None:
-        _line("tuned", heading.tuned)
-    _line("destination", heading.destination)
-
-
-def _line(label: str, text: object) -> None:
-    click.echo(f"{label:<12} {printable(str(text))}")
+        print_line("tuned", heading.tuned)
+    print_line("destination", heading.destination)

@@ -6,6 +6,7 @@
     plan/_CLOSED                     the listing is complete, and how much it listed
     outcomes/part-000000.parquet     one row for each image of the plan, each part one PUT
     run.json                         config, fingerprint, versions, counts, timings
+    report.html                      what the outcomes say, for people
     _SUCCESS                         every image of the plan has its row
 """
 
@@ -20,6 +21,7 @@ from pipeline.storage import GONE, ReadFault, Storage, StorageOptions, join, ope
 
 RUN_JSON = "run.json"
 SUCCESS = "_SUCCESS"
+REPORT = "report.html"
 PLAN_CLOSED = "plan/_CLOSED"
 PLAN_FOLDER = "plan"
 OUTCOMES_FOLDER = "outcomes"

@@ -7,7 +7,31 @@ import traceback
 import click
 
 from pipeline.console import printable
-from pipeline.errors import ClusterError, InterruptedRunError
+from pipeline.errors import ClusterError, InterruptedRunError, PipelineError, UsageError
+
+
+def carry_out(command: click.Command, name: str, args: list[str] | None) -> int:
+    """Run a command that looks at what is there, and return its exit status; however it ends, in one line.
+
+    Parameters
+    ----------
+    name
+        What is typed, without its arguments.
+    args
+        The arguments; None is this process's.
+    """
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
+    try:
+        return int(command.main(arguments, name, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        return fail(f"{error.format_message()} See {name} --help.", UsageError.exit_status)
+    except PipelineError as error:
+        return explain(error, str(error), error.exit_status, name, debug=debug)
+    except (KeyboardInterrupt, click.Abort):
+        return fail("stopped at once", 130)
+    except Exception as error:  # noqa: BLE001  the last resort: one line and a status for scripts
+        return explain(error, f"internal error: {type(error).__name__}: {error}", 1, name, debug=debug)
 
 
 def fail(message: str, status: int) -> int:

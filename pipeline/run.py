@@ -15,7 +15,8 @@ from distributed import Client
 from pipeline.adoption import stored_run, take_destination
 from pipeline.conclusion import Conclusion
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import Console, Heading, print_failures, print_speed, print_summary, print_trial
+from pipeline.console import Console, Heading, print_failures, print_line, print_speed, print_summary, print_trial
+from pipeline.destination import Destination
 from pipeline.ending import explain, fail
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
@@ -64,15 +65,23 @@ def _run_config(**options: Any) -> int:
             return explain(error, message, 1, COMMAND, debug=config.debug)
 
 
-def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
+def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
     """Check, connect, execute, conclude; return the counts of the outcomes.
+
+    It prints what the command prints. In a script the call has to stand below ``if __name__ == "__main__"``: local
+    workers begin by importing the script.
+
+    Parameters
+    ----------
+    stop
+        What may ask the run to stop, finishing what is in flight; without it, an interrupt ends it at once.
 
     Raises
     ------
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    stopwatch = Stopwatch()
+    stop, stopwatch = stop or StopRequest(), Stopwatch()
     ends, spec = check_ends(config), check_model(config)
     stored = stored_run(config, ends.destination, ends.selection.source, spec)
     stopwatch.lap("check")
@@ -82,6 +91,8 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
         tally, session = _carry_out(config, ends, spec, begun, stop)
         print_summary(tally, join(ends.destination.url, "outcomes"))
         print_speed(session.n_scored, stopwatch.total_s, session.verdict)
+        if not config.no_report:
+            _report(ends.destination)
     else:
         tally = finished
         click.echo("every image has its row already: nothing to do")
@@ -89,6 +100,16 @@ def run_pipeline(config: RunConfig, stop: StopRequest) -> Tally:
     if tally.n_failed > config.max_failure_rate * tally.n_images:
         raise FailureRateError(failure_sentence(tally.n_failed, tally.n_images, config.max_failure_rate))
     return tally
+
+
+def _report(destination: Destination) -> None:
+    """Write the run's report; one that cannot be written does not make the run any less complete."""
+    from pipeline.reporting import write_report  # noqa: PLC0415  what only the end needs should not hold up the start
+
+    try:
+        print_line("report", write_report(destination))
+    except PipelineError as error:
+        print_line("report", f"none: {error}")
 
 
 def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -> Tally | None:

@@ -1,18 +1,18 @@
 """``python -m pipeline.verify DESTINATION``: prove that every planned image has exactly one row, or say why not."""
 
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from pipeline.console import printable
-from pipeline.errors import PipelineError, StorageError, UsageError
-from pipeline.evaluation.audit import Audit
-from pipeline.evaluation.findings import Finding, Findings, Kind, Severity
-from pipeline.evaluation.inventory import take_inventory
+from pipeline.console import print_line
+from pipeline.ending import carry_out, fail
+from pipeline.errors import StorageError, UsageError
+from pipeline.audit.audit import Audit
+from pipeline.audit.findings import Finding, Findings, Kind, Severity
+from pipeline.audit.inventory import take_inventory
 from pipeline.records import ImageRef
 from pipeline.stages.listing import Selection, select
 from pipeline.storage import ReadFault, StorageOptions, join, open_storage, options_from_environment, resolve_url
@@ -26,12 +26,7 @@ NOT_PROVEN = 3
 
 def main(args: list[str] | None = None) -> int:
     """Run the command and return its exit status; see ``--help``."""
-    try:
-        return int(_command.main(args, COMMAND, standalone_mode=False) or 0)
-    except click.ClickException as error:
-        return _fail(f"{error.format_message()} See {COMMAND} --help.", UsageError.exit_status)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("stopped at once", 130)
+    return carry_out(_command, COMMAND, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,37 +102,32 @@ def _selection(source: str, record: Any) -> Selection | None:
 @click.option("--source", help="Hold the plan also against what SOURCE lists now, narrowed as the run was.")
 @click.option("--anon", is_flag=True, help="Read SOURCE without credentials, as public buckets allow.")
 @click.option("--requester-pays", is_flag=True, help="Agree to pay for reading SOURCE.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def _command(destination: str, source: str | None, anon: bool, requester_pays: bool, debug: bool) -> int:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def _command(destination: str, source: str | None, anon: bool, requester_pays: bool) -> int:
     """Prove that every planned image has exactly one row in DESTINATION, or say what stands against it.
 
     Plan, outcomes and run.json are read anew and held against each other; nothing is changed.
 
     Exit status: 0 proven; 1 internal error; 2 bad usage; 3 not proven; 4 storage or credentials; 130 stopped.
     """
-    try:
-        options = options_from_environment(anon=anon, requester_pays=requester_pays)
-        return _tell(resolve_url(destination), verify(destination, source, options))
-    except PipelineError as error:
-        return _explain(error, str(error), error.exit_status, debug=debug)
-    except Exception as error:  # noqa: BLE001  the last resort: one line and a status for scripts
-        return _explain(error, f"internal error: {type(error).__name__}: {error}", 1, debug=debug)
+    options = options_from_environment(anon=anon, requester_pays=requester_pays)
+    return _tell(resolve_url(destination), verify(destination, source, options))
 
 
 def _tell(destination: str, audit: Audit) -> int:
     """Print what was found, and return the exit status that it comes to."""
     recount = audit.recount
-    _line("destination", destination)
-    _line("planned", f"{audit.n_planned:,} images in {audit.n_parts:,} parts")
-    _line("rows", f"{recount.n_rows:,}: {recount.n_ok:,} ok, {recount.n_rows - recount.n_ok:,} failed")
+    print_line("destination", destination)
+    print_line("planned", f"{audit.n_planned:,} images in {audit.n_parts:,} parts")
+    print_line("rows", f"{recount.n_rows:,}: {recount.n_ok:,} ok, {recount.n_rows - recount.n_ok:,} failed")
     findings = list(audit.findings)
     for finding in findings:
-        _line(_label(finding, is_marked=audit.inventory.is_marked), _sentence(finding))
+        print_line(_label(finding, is_marked=audit.inventory.is_marked), _sentence(finding))
     against = [finding for finding in findings if finding.kind.severity is not Severity.NOTE]
     if not against:
-        _line("proven", "every planned image has exactly one row")
+        print_line("proven", "every planned image has exactly one row")
         return PROVEN
-    return _fail(f"not proven: {_verdict(audit, against)}", NOT_PROVEN)
+    return fail(f"not proven: {_verdict(audit, against)}", NOT_PROVEN)
 
 
 def _verdict(audit: Audit, against: list[Finding]) -> str:
@@ -161,21 +151,6 @@ def _sentence(finding: Finding) -> str:
         return finding.kind.words
     more = "; ..." if finding.n > len(finding.examples) else ""
     return f"{finding.kind.words}: {finding.n:,} ({'; '.join(finding.examples)}{more})"
-
-
-def _line(label: str, text: str) -> None:
-    click.echo(f"{label:<12} {printable(text)}")
-
-
-def _explain(error: Exception, message: str, status: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    return _fail(message, status)
-
-
-def _fail(message: str, status: int) -> int:
-    click.echo(f"error: {printable(' '.join(message.split()))}", err=True)
-    return status
 
 
 if __name__ == "__main__":

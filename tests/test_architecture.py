@@ -20,7 +20,9 @@ COMMANDS = ("run", "plan", "verify", "report", "compare", "doctor", "attach")
 
 COMMAND_ROOMS = (
     "cluster",
+    "pipeline.audit",
     "pipeline.adoption",
+    "pipeline.comparing",
     "pipeline.conclusion",
     "pipeline.config",
     "pipeline.console",
@@ -31,18 +33,22 @@ COMMAND_ROOMS = (
     "pipeline.evaluation",
     "pipeline.fingerprint",
     "pipeline.interrupt",
+    "pipeline.pages",
     "pipeline.preflight",
     "pipeline.provenance",
     "pipeline.provision",
     "pipeline.records",
+    "pipeline.reporting",
     "pipeline.stages",
     "pipeline.storage",
+    "pipeline.stored_outcomes",
     "pipeline.tuning",
 )
 """All but the other commands and the demo."""
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "pipeline": (),
+    # what a person imports from the top; a worker that imports a room of ours does not pay for it
+    "pipeline": ("pipeline.config", "pipeline.evaluation", "pipeline.run", "pipeline.stored_outcomes"),
     # the ground: known to all, knowing nobody
     "pipeline.records": ("pipeline.records",),
     "pipeline.errors": (),
@@ -62,6 +68,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.storage": ("pipeline.errors", "pipeline.storage"),
     "pipeline.evaluation": ("pipeline.errors", "pipeline.evaluation", "pipeline.records", "pipeline.stages.labels"),
+    "pipeline.audit": ("pipeline.audit", "pipeline.errors", "pipeline.evaluation.metrics", "pipeline.records"),
     "pipeline.destination": ("pipeline.errors", "pipeline.storage"),
     "pipeline.fingerprint": ("pipeline.records", "pipeline.stages.outcomes"),
     # who carries it
@@ -75,6 +82,39 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "cluster": ("cluster",),
     # the front of the house
+    "pipeline.stored_outcomes": (
+        "pipeline.destination",
+        "pipeline.errors",
+        "pipeline.stages.outcomes",
+        "pipeline.storage",
+    ),
+    "pipeline.reporting": (
+        "pipeline.destination",
+        "pipeline.errors",
+        "pipeline.evaluation",
+        "pipeline.pages",
+        "pipeline.records",
+        "pipeline.stages.outcomes",
+        "pipeline.storage",
+        "pipeline.stored_outcomes",
+    ),
+    "pipeline.comparing": (
+        "pipeline.destination",
+        "pipeline.errors",
+        "pipeline.evaluation",
+        "pipeline.pages",
+        "pipeline.reporting",
+        "pipeline.stored_outcomes",
+    ),
+    "pipeline.pages": (
+        "pipeline.config",
+        "pipeline.engine.isolation",
+        "pipeline.errors",
+        "pipeline.evaluation",
+        "pipeline.pages",
+        "pipeline.records",
+        "pipeline.storage",
+    ),
     "pipeline.config": ("pipeline.errors",),
     "pipeline.interrupt": (),
     "pipeline.adoption": (
@@ -163,14 +203,17 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     ),
     "filelock": ("pipeline.stages.weights", "pipeline.stages.model.compiled"),
     "fsspec": ("pipeline.storage", "pipeline.stages.listing"),  # listing: glob_translate, a pure function on patterns
+    "jinja2": ("pipeline.pages.rendering",),
+    "markupsafe": ("pipeline.pages.rendering",),
     "numpy": ("pipeline",),
-    "PIL": ("pipeline.stages.decode", "pipeline.demo.images"),
-    "pyarrow": ("pipeline.stages.outcomes", "pipeline.evaluation"),  # evaluation: reads what outcomes wrote, on its own
+    "PIL": ("pipeline.stages.decode", "pipeline.demo.images", "pipeline.pages.pictures"),
+    # audit and evaluation read what outcomes wrote, on their own
+    "pyarrow": ("pipeline.stages.outcomes", "pipeline.audit", "pipeline.evaluation"),
     "pynvml": ("cluster.local",),
     "obstore": ("pipeline.storage.obstore_reader", "pipeline.storage.obstore_store"),
     "s3fs": ("pipeline.storage.s3_client",),
     "stamina": ("pipeline.storage.retries",),
-    "toolz": ("pipeline.engine", "pipeline.storage"),
+    "toolz": ("pipeline.engine", "pipeline.storage", "pipeline.stored_outcomes"),
     "torch": (
         "pipeline.stages.model",
         "pipeline.stages.precision",
@@ -196,6 +239,7 @@ WITHOUT = {
     "pipeline.records": ("torch", "dask", "distributed", "fsspec", "PIL", "pyarrow"),
     "pipeline.run": ("torch", "torchvision"),  # a command that is refused should not have waited for them
     "pipeline.verify": ("torch", "torchvision"),  # likewise
+    "pipeline.report": ("torch", "torchvision", "distributed"),  # it looks at a table
     "pipeline.engine.worker": ("torch", "torchvision"),  # it is unpickled on a worker's event loop
     "pipeline.engine.isolation": ("torch", "torchvision", "dask", "distributed", "fsspec", "pyarrow"),  # for children
     "pipeline.stages.model": ("torchvision",),  # two fifths of a worker's start
@@ -219,12 +263,13 @@ class Import:
 
 
 def import_statements(tree: ast.AST, is_inside_function: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """Yield every import of a tree, and whether it stands in a function."""
+    """Yield every import of a tree, and whether it stands in a function, or where only a type checker comes by."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node, is_inside_function
         is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        yield from import_statements(node, is_inside_function or is_function)
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        yield from import_statements(node, is_inside_function or is_function or is_for_types)
 
 
 def names_of(statement: ast.stmt, package: str, known: set[str]) -> list[str]:

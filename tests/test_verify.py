@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pipeline import verify as command
 from pipeline.engine.plan import PlanTotals
 from pipeline.errors import StorageError
-from pipeline.evaluation import audit as audit_module
-from pipeline.evaluation.audit import Audit
-from pipeline.evaluation.evidence import VERSIONS
-from pipeline.evaluation.findings import Findings, Kind
-from pipeline.evaluation.inventory import take_inventory
-from pipeline.evaluation.merging import Span, chained, crossing, merged
+from pipeline.audit import audit as audit_module
+from pipeline.audit.audit import Audit
+from pipeline.audit.evidence import VERSIONS
+from pipeline.audit.findings import Findings, Kind
+from pipeline.audit.inventory import take_inventory
+from pipeline.audit.merging import Span, chained, crossing, merged
 from pipeline.provenance import Session, conclude
 from pipeline.records import ImageRef, Outcome, Part, Tally
 from pipeline.stages.listing import Selection, select

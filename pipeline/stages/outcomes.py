@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.records import ImageRef, Outcome, Part, Tally
+
+OutcomesTable: TypeAlias = pa.Table
+"""With the columns of `OUTCOMES_SCHEMA`, or some of them."""
 
 SCHEMA_VERSION = 1
 """Part of the fingerprint: rows of different versions are not interchangeable."""
@@ -103,6 +107,21 @@ def encode_outcomes(outcomes: Iterable[Outcome], fingerprint: str, kept: bytes =
     return _encode(table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint}))
 
 
+def join_outcomes(parts: Iterable[bytes], columns: Sequence[str] | None = None) -> OutcomesTable:
+    """Return parts of the outcomes table as one, in their order; texts that recur as dictionaries.
+
+    Parameters
+    ----------
+    columns
+        Those that are wanted, in this order; None is all.
+    """
+    wanted = list(columns or OUTCOMES_SCHEMA.names)
+    files = (pq.ParquetFile(pa.BufferReader(part), read_dictionary=_RECURRING) for part in parts)
+    tables = [file.read(columns=wanted).replace_schema_metadata() for file in files]
+    schema = pa.schema([_recurring(OUTCOMES_SCHEMA.field(name)) for name in wanted])
+    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+
+
 def encode_plan_page(parts: Sequence[Part]) -> bytes:
     """Return whole parts as one page of the stored plan."""
     rows = [(_text(ref.url), ref.etag, ref.size_bytes, part.index) for part in parts for ref in part.refs]
@@ -169,6 +188,14 @@ def split_part(data: bytes, planned: Sequence[ImageRef], fingerprint: str, *, re
     if all(stays) and not wanted:
         return SplitPart(data, (), is_exact=True)
     return SplitPart(_encode(table.filter(pa.array(stays, pa.bool_()))), tuple(wanted.values()), is_exact=False)
+
+
+_RECURRING = ["wnid", "breed", "status", "stage", "reason", "category", "batch_id"]
+"""Columns that have few texts for many rows."""
+
+
+def _recurring(field: pa.Field) -> pa.Field:
+    return field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _RECURRING else field
 
 
 _COUNTED = ["status", "stage", "reason", "correct", "correct_top5", "correct_breed"]

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation import evidence
-from pipeline.evaluation.comparing import add_images, compare_with_listing, compare_with_rows, repeated
-from pipeline.evaluation.evidence import NO_ROWS, NO_VERSIONS, PAGE, VERSIONS, UnreadableError
-from pipeline.evaluation.findings import Findings, Kind
-from pipeline.evaluation.inventory import CLOSED, Inventory, page_name, part_name
-from pipeline.evaluation.merging import Span, chained, crossing, merged
-from pipeline.evaluation.recount import Recount, different, read_json
+from pipeline.audit import evidence
+from pipeline.audit.comparing import add_images, compare_with_listing, compare_with_rows, repeated
+from pipeline.audit.evidence import NO_ROWS, NO_VERSIONS, PAGE, VERSIONS, UnreadableError
+from pipeline.audit.findings import Findings, Kind
+from pipeline.audit.inventory import CLOSED, Inventory, page_name, part_name
+from pipeline.audit.merging import Span, chained, crossing, merged
+from pipeline.audit.recount import Recount, different, read_json
 from pipeline.records import ImageRef
 
 T = TypeVar("T")

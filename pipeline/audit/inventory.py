@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.evaluation.findings import Findings, Kind
+from pipeline.audit.findings import Findings, Kind
 
 CLOSED = "plan/_CLOSED"
 _LEFTOVER = re.compile(r"(plan/|outcomes/)[._][^/]*\.partial")

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.evidence import UnreadableError
+from pipeline.audit.evidence import UnreadableError
 from pipeline.evaluation.metrics import Share
 
 _ACCURACY = {"top1": "correct", "top5": "correct_top5", "breed": "correct_breed"}
@@ -52,7 +52,7 @@ class Recount:
     """Rows of which it is known whether they are right, by the column that tells it."""
 
     def add(self, rows: pa.Table) -> None:
-        """Count the rows of a part, which have the columns of `pipeline.evaluation.evidence.ROWS`."""
+        """Count the rows of a part, which have the columns of `pipeline.audit.evidence.ROWS`."""
         is_ok = pc.equal(rows["status"], "ok")
         stages = rows["stage"].filter(pc.invert(is_ok))
         self.n_rows += len(rows)

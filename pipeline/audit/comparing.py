@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evaluation.findings import MAX_EXAMPLES, Findings, Kind
+from pipeline.audit.findings import MAX_EXAMPLES, Findings, Kind
 
 
 def compare_with_rows(planned: pa.Table, rows: pa.Table, findings: Findings) -> None:

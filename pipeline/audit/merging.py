@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.evaluation.evidence import NO_VERSIONS
+from pipeline.audit.evidence import NO_VERSIONS
 
 
 @dataclass(frozen=True, slots=True)
