@@ -64,7 +64,9 @@ def measured(command: str, destination: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", COMMAND, *arguments], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode:
-        raise click.ClickException(f"{command} ended with status {done.returncode}:\n{done.stdout}{done.stderr[-4000:]}")
+        raise click.ClickException(
+            f"{command} ended with status {done.returncode}:\n{done.stdout}{done.stderr[-4000:]}"
+        )
     return {
         "seconds": round(seconds, 1),
         "peak_mib": round(int(re.findall(r"VmHWM:\s*(\d+) kB", done.stdout)[-1]) / 1024),

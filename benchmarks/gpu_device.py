@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.engine.one_by_one import pipelined
-from pipeline.preflight import MODEL
 from pipeline.records import ImageRef, ModelForm, ModelSpec, Pipelined, Prediction, Sample
 from pipeline.stages.architectures import transform_of
 from pipeline.stages.decode import decode
@@ -37,7 +36,7 @@ TIMED_S = 0.4
 
 def spec_of(weights: Path, precision: str) -> ModelSpec:
     """Return the model with the demo's weights."""
-    return ModelSpec(MODEL, str(weights), "", transform_of(MODEL, str(weights)), precision)
+    return ModelSpec("resnet50", str(weights), "", transform_of("resnet50", str(weights)), precision)
 
 
 def classifier_of(weights: Path, precision: str) -> Classifier:

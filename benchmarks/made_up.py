@@ -1,7 +1,7 @@
 """Complete destinations of made-up images, of any length, for benchmarks. Effects: files.
 
-The last tenth of the images were added by a second run, so that its pages lie across those of the first. The answers are
-those of a model that recognises four of five dogs, and is as often right as it claims.
+The last tenth of the images were added by a second run, so that its pages lie across those of the first. The answers
+are those of a model that recognises four of five dogs, and is as often right as it claims.
 """
 
 import json
@@ -56,8 +56,8 @@ def pages(n_images: int) -> Iterator[pa.Table]:
     """Yield the pages of a plan without their parts: every tenth image came with a second listing."""
     images = np.arange(n_images)
     for generation in (images[images % 10 != 5], images[images % 10 == 5]):
-        for begin in range(0, len(generation), PAGE_SIZE):
-            yield identities(generation[begin : begin + PAGE_SIZE])
+        for start in range(0, len(generation), PAGE_SIZE):
+            yield identities(generation[start : start + PAGE_SIZE])
 
 
 def identities(images: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Table:

@@ -28,9 +28,9 @@ import click
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine
+from benchmarks.made_up import answered
 from benchmarks.scale_phase import BATCHES_PER_PART, FINGERPRINT, PART_SIZE
 from benchmarks.scale_stand_ins import TRANSFORM
-from benchmarks.made_up import answered
 from pipeline.destination import part_name
 
 HERE = Path(__file__).parent

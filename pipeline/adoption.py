@@ -9,6 +9,7 @@ from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import UsageError
 from pipeline.fingerprint import differences, ingredients
 from pipeline.records import ModelSpec
+from pipeline.stages.outcomes import BY_PATH
 from pipeline.storage import redact
 
 
@@ -28,7 +29,7 @@ def stored_run(config: RunConfig, destination: Destination, source: str, spec: M
 
 
 def take_destination(
-    config: RunConfig, destination: Destination, source: str, spec: ModelSpec, run_id: str
+    config: RunConfig, destination: Destination, source: str, spec: ModelSpec, run_id: str, labels: str
 ) -> dict[str, Any]:
     """Return what ``run.json`` says from now on: ours where there was no run, else what the adopted run wrote.
 
@@ -37,15 +38,15 @@ def take_destination(
     Raises
     ------
     UsageError
-        If the destination holds another run.
+        If the destination holds another run, or one that judges by other labels: it has just begun.
     """
-    record = provenance.begin(run_id, config, source, spec)
+    record = provenance.begin(run_id, config, source, spec, labels)
     if config.overwrite:
         destination.clear()
     if destination.write_new_json(RUN_JSON, record):
         return record
     stored = destination.read_json(RUN_JSON) or {}
-    _refuse_if_other(destination, stored, source, record["fingerprint_of"])
+    _refuse_if_other(destination, stored, source, {"labels": labels} | record["fingerprint_of"])
     return stored | {"config": record["config"], "versions": record["versions"]}
 
 
@@ -53,7 +54,11 @@ def _refuse_if_other(
     destination: Destination, stored: Mapping[str, Any], source: str, decides: Mapping[str, Any]
 ) -> None:
     ours = {"source": redact(source), **decides}
-    theirs = {"source": stored.get("source"), **stored.get("fingerprint_of", {})}
+    theirs = {
+        "source": stored.get("source"),
+        "labels": stored.get("labels", BY_PATH),
+        **stored.get("fingerprint_of", {}),
+    }
     differing = differences(ours, theirs)
     if differing:
         raise UsageError(

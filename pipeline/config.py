@@ -49,8 +49,21 @@ class RunConfig:
     batch_size: int = _option("Images in one stack.", 80, COUNT)
     batches_per_part: int = _option("Batches in one Parquet object, the unit of commit.", 16, COUNT)
     images_per_task: int | None = _option("Images read and decoded by one task (default: a whole batch).", None, COUNT)
+    model: str = _option("A torchvision classification model, by its name.", "resnet50")
     weights: str = _option(
-        "A torchvision weights name of ResNet50, or the path or URL of a state dict.", "IMAGENET1K_V2"
+        "A torchvision weights name of the model's (DEFAULT: its newest), or the path or URL of a state dict.",
+        "DEFAULT",
+    )
+    categories: str | None = _option(
+        "File with the name of each class of a model of one's own, one a line or a JSON list (default: ImageNet's).",
+        None,
+        metavar="FILE",
+    )
+    labels: str = _option(
+        "The truth: 'path' (WordNet ids, or folders called like --categories), 'none', or a CSV or Parquet FILE with "
+        "columns image and class.",
+        "path",
+        metavar="path|none|FILE",
     )
     precision: str = _option(
         "Arithmetic of the model; 'auto' is the fastest that the devices have in hardware.",

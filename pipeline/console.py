@@ -118,14 +118,17 @@ def print_summary(tally: Tally, outcomes: str) -> None:
     print_line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
     print_line("top-1", Share(tally.n_correct, tally.n_truth))
     print_line("top-5", Share(tally.n_correct_top5, tally.n_truth))
-    print_line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
+    if tally.n_breed_truth:
+        print_line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
     print_failures(tally)
     print_line("outcomes", outcomes)
 
 
 def print_speed(n_scored: int, wall_s: float, verdict: Verdict | None) -> None:
     """Show how long it took, and what bounded it."""
-    print_line("took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included")
+    print_line(
+        "took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included"
+    )
     if verdict is not None:
         print_line("bound by", verdict)
 

@@ -112,10 +112,10 @@ class Destination:
             raise UsageError(f"{join(self.url, name)} is no JSON object: give another destination, or --overwrite")
         return content
 
-    def fingerprint(self) -> str | None:
-        """Return the fingerprint of the run that the destination holds, None where it holds none."""
+    def judged_by(self) -> tuple[str | None, str]:
+        """Return the fingerprint of the run that the destination holds, and by which labels its answers are judged."""
         record = self.read_json(RUN_JSON) or {}
-        return record.get("fingerprint")
+        return record.get("fingerprint"), record.get("labels", "path")
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that are not there are no fault."""

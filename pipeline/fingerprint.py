@@ -11,6 +11,8 @@ from pipeline.stages.outcomes import SCHEMA_VERSION
 
 def ingredients(spec: ModelSpec) -> dict[str, Any]:
     """Return everything that decides a prediction, for people to compare; labels decide only the score."""
+    own = {} if spec.categories is None else {"categories_sha256": _sha256(spec.categories)}
+    other = {} if spec.transform.interpolation == "bilinear" else {"interpolation": spec.transform.interpolation}
     return {
         "model": spec.name,
         "weights_sha256": spec.weights_sha256,
@@ -20,13 +22,14 @@ def ingredients(spec: ModelSpec) -> dict[str, Any]:
         "std": list(spec.transform.std),
         "precision": spec.precision,
         "schema_version": SCHEMA_VERSION,
+        **other,
+        **own,
     }
 
 
 def fingerprint(spec: ModelSpec) -> str:
     """Return the SHA-256 of the ingredients, in hexadecimal."""
-    canonical = json.dumps(ingredients(spec), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _sha256(ingredients(spec))
 
 
 def differences(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]:
@@ -40,3 +43,8 @@ def differences(ours: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str]
         for name, value in ours.items()
         if stored.get(name) != value
     ]
+
+
+def _sha256(content: Any) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,22 +1,45 @@
 """Everything that can be checked before a worker is paid for: SOURCE, DESTINATION and the weights. Effects: storage."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, Destination
-from pipeline.errors import UsageError
+from pipeline.errors import StorageError, UsageError
 from pipeline.records import ImageRef, ModelSpec
-from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
-from pipeline.stages.listing import SUFFIXES, Selection, select
+from pipeline.source import listed_images
+from pipeline.stages.architectures import check_fit, check_known, known_shapes, torchvision_weights, transform_of
+from pipeline.stages.category_file import read_categories
+from pipeline.stages.classes import Classes, LabelOf, unlabelled
+from pipeline.stages.label_table import read_label_table
+from pipeline.stages.listing import SUFFIXES, Selection, is_manifest
+from pipeline.stages.outcomes import BY_PATH
 from pipeline.stages.state_dict import read_shapes
 from pipeline.stages.weights import fetch_weights
-from pipeline.storage import StorageOptions, open_storage, options_from_environment, read_whole, redact, resolve_url
-
-MODEL = "resnet50"
+from pipeline.storage import (
+    GONE,
+    ReadFault,
+    StorageOptions,
+    open_storage,
+    options_from_environment,
+    read_whole,
+    redact,
+    resolve_url,
+)
 
 _CHECK_DEADLINE_S = 5.0
 """A wrong endpoint should be known now, not after a run's patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Where the truth comes from."""
+
+    identity: str
+    """``path``, ``none``, or a table's SHA-256: rows that were judged by others are judged anew."""
+
+    label_of: LabelOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +52,7 @@ class Ends:
 
     def listed(self) -> Iterator[ImageRef]:
         """Yield the images of the source, lazily."""
-        pages = open_storage(self.selection.folder, self.source_options).list_pages(self.selection.folder)
-        return select(pages, self.selection)
+        return listed_images(self.selection, self.source_options)
 
 
 def check_ends(config: RunConfig) -> Ends:
@@ -62,13 +84,58 @@ def check_model(config: RunConfig) -> ModelSpec:
         If they cannot be fetched.
     """
     options = options_from_environment()
-    named = torchvision_weights(MODEL, config.weights)
+    check_known(config.model)
+    named = torchvision_weights(config.model, config.weights)
+    categories = _categories(config, options)
     # Absolute, since a worker has a folder of its own.
-    weights = config.weights if named else resolve_url(config.weights)
+    weights = named.name if named else resolve_url(config.weights)
     fetched = fetch_weights(weights, named.url if named else None, lambda url: read_whole(url, options))
-    named_safely, data = redact(weights), fetched.data
-    check_fit(MODEL, named_safely, read_shapes(data, named_safely) or _shapes_by_torch(data, named_safely))
-    return ModelSpec(MODEL, weights, fetched.sha256, transform_of(MODEL, config.weights), config.precision)
+    spec = ModelSpec(
+        config.model, weights, fetched.sha256, transform_of(config.model, weights), config.precision, categories
+    )
+    _check_fit(spec, fetched.data)
+    return spec
+
+
+def check_labels(config: RunConfig, ends: Ends, spec: ModelSpec) -> Labels:
+    """Return where the truth comes from, a table of labels read and found to name classes that the model has.
+
+    Raises
+    ------
+    UsageError
+        If it is no such table, or names classes that the model does not have.
+    StorageError
+        If it cannot be read.
+    """
+    classes = Classes(spec.categories)
+    if config.labels == "none":
+        return Labels("none", unlabelled)
+    if config.labels == BY_PATH:
+        return Labels(BY_PATH, classes.label_by_path())
+    data = read_whole(resolve_url(config.labels), options_from_environment())
+    table = read_label_table(data, redact(config.labels), ends.selection.folder, classes)
+    return Labels(f"sha256:{hashlib.sha256(data).hexdigest()}", table)
+
+
+def _categories(config: RunConfig, options: StorageOptions) -> tuple[str, ...] | None:
+    if config.categories is None:
+        return None
+    return read_categories(read_whole(resolve_url(config.categories), options), redact(config.categories))
+
+
+def _check_fit(spec: ModelSpec, data: bytes) -> None:
+    """Raise `UsageError` unless the weights have the model's tensors, and a class for each category."""
+    named_safely = redact(spec.weights)
+    given = read_shapes(data, named_safely) or _shapes_by_torch(data, named_safely)
+    expected = known_shapes(spec.name, spec.n_classes) or _shapes_by_building(spec)
+    check_fit(spec.name, named_safely, expected, given)
+
+
+def _shapes_by_building(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's tensors from the model itself, without room for them."""
+    from pipeline.stages.model import tensor_shapes  # noqa: PLC0415  as below
+
+    return tensor_shapes(spec.name, spec.n_classes)
 
 
 def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:
@@ -102,13 +169,16 @@ def _check_destination(destination: Destination, *, overwrite: bool) -> None:
 
 
 def _check_source(ends: Ends) -> None:
-    first = next(ends.listed(), None)
+    first = next(listed_images(ends.selection, ends.source_options, with_versions=False), None)
     if first is None:
         raise UsageError(
             f"no image under {ends.selection.source}: expected names that end in {' '.join(SUFFIXES)}, "
             "and that --include and --exclude admit"
         )
-    read_whole(first.url, ends.source_options)
+    body = open_storage(first.url, ends.source_options).read_many([(first.url, "")])[0]
+    is_named_only = is_manifest(ends.selection.source) and body == GONE  # it will have its row
+    if isinstance(body, ReadFault) and not is_named_only:
+        raise StorageError(f"cannot read {first.url}: {body.reason}")
 
 
 def _hurried(options: StorageOptions) -> StorageOptions:

@@ -18,6 +18,7 @@ from pipeline.evaluation.trials import Trial, Tuning
 from pipeline.evaluation.verdict import Usage, Verdict, verdict_of
 from pipeline.fingerprint import fingerprint, ingredients
 from pipeline.records import ModelSpec, Tally, WorkerFacts
+from pipeline.stages.outcomes import BY_PATH
 from pipeline.storage import redact
 
 _PACKAGES = (
@@ -62,13 +63,14 @@ def new_run_id() -> str:
     return f"{_now():%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
 
 
-def begin(run_id: str, config: RunConfig, source: str, spec: ModelSpec) -> dict[str, Any]:
+def begin(run_id: str, config: RunConfig, source: str, spec: ModelSpec, labels: str = BY_PATH) -> dict[str, Any]:
     """Return what is known of a run before its first image. It carries no secret."""
     return {
         "run_id": run_id,
         "started_at": _now().isoformat(timespec="seconds"),
         "source": redact(source),
         "config": {name: redact(value) if isinstance(value, str) else value for name, value in asdict(config).items()},
+        "labels": labels,
         "fingerprint": fingerprint(spec),
         "fingerprint_of": ingredients(spec),
         "versions": versions(),
@@ -112,14 +114,19 @@ def conclude(record: Mapping[str, Any], totals: PlanTotals, tally: Tally, sessio
                 for (stage, reason), count in tally.failures.most_common()
             ],
         },
-        "accuracy": {
-            "top1": _share(Share(tally.n_correct, tally.n_truth)),
-            "top5": _share(Share(tally.n_correct_top5, tally.n_truth)),
-            "breed": _share(Share(tally.n_correct_breed, tally.n_breed_truth)),
-        },
+        "accuracy": told_accuracy(tally),
         "timings_s": sessions[-1]["timings_s"],
         "requests": dict(sum((Counter(past["requests"]) for past in sessions), Counter())),
         "sessions": sessions,
+    }
+
+
+def told_accuracy(tally: Tally) -> dict[str, Any]:
+    """Return how good a run's answers are."""
+    return {
+        "top1": _share(Share(tally.n_correct, tally.n_truth)),
+        "top5": _share(Share(tally.n_correct_top5, tally.n_truth)),
+        "breed": _share(Share(tally.n_correct_breed, tally.n_breed_truth)),
     }
 
 

@@ -97,6 +97,7 @@ def provide(
     config: RunConfig,
     ends: Ends,
     spec: ModelSpec,
+    labels: str,
     listed: Peekable | None,
     run_id: str,
     setting: Setting,
@@ -106,6 +107,8 @@ def provide(
 
     Parameters
     ----------
+    labels
+        By which the answers are judged.
     listed
         Tells the number of images of a new run; of one that goes on nobody knows how many are left.
     """
@@ -118,6 +121,8 @@ def provide(
         destination=ends.destination,
         source_options=ends.source_options,
         transform=spec.transform,
+        categories=spec.categories,
+        labels=labels,
         load_model=partial(load_classifier, spec, form, options_from_environment()),
         decode_s=config.decode_timeout,
         model_resource=model_resource(client, config.model_resource),

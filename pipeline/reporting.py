@@ -72,7 +72,13 @@ def shown_rows(outcomes: OutcomesTable, rows: Sequence[int], record: Mapping[str
 def transform_of(record: Mapping[str, Any]) -> Transform:
     """Return the transform that a run's images went through."""
     known = record["fingerprint_of"]
-    return Transform(known["resize_size"], known["crop_size"], tuple(known["mean"]), tuple(known["std"]))
+    return Transform(
+        known["resize_size"],
+        known["crop_size"],
+        tuple(known["mean"]),
+        tuple(known["std"]),
+        known.get("interpolation", "bilinear"),
+    )
 
 
 def _source_options(record: Mapping[str, Any]) -> StorageOptions:

@@ -24,10 +24,13 @@ from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.evaluation.trials import Tuning
 from pipeline.interrupt import StopRequest, stop_on_signals
-from pipeline.preflight import Ends, check_ends, check_model
+from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, joined_workers, provide
 from pipeline.records import ModelSpec, Tally
+from pipeline.rescoring import rescore
+from pipeline.stages.classes import Classes
+from pipeline.stages.outcomes import BY_PATH
 from pipeline.stages.peek import Peekable
 from pipeline.storage import join, redact, requests_since_last
 from pipeline.tuning import Tuner
@@ -83,11 +86,12 @@ def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
     """
     stop, stopwatch = stop or StopRequest(), Stopwatch()
     ends, spec = check_ends(config), check_model(config)
-    stored = stored_run(config, ends.destination, ends.selection.source, spec)
+    labels = check_labels(config, ends, spec)
+    stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels)
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        begun = _Begun(new_run_id(), stopwatch, is_new=stored is None)
+        begun = _Begun(new_run_id(), stopwatch, labels, is_new=stored is None)
         tally, session = _carry_out(config, ends, spec, begun, stop)
         print_summary(tally, join(ends.destination.url, "outcomes"))
         print_speed(session.n_scored, stopwatch.total_s, session.verdict)
@@ -112,6 +116,15 @@ def _report(destination: Destination) -> None:
         print_line("report", f"none: {error}")
 
 
+def _judged(stored: Mapping[str, Any] | None, ends: Ends, spec: ModelSpec, labels: Labels) -> Mapping[str, Any] | None:
+    """Return what ``run.json`` says of a stored run, once its answers are judged by the labels that were given."""
+    if stored is None or stored.get("labels", BY_PATH) == labels.identity:
+        return stored
+    record, n_images = rescore(ends.destination, stored, labels, Classes(spec.categories))
+    print_line("rescored", f"{n_images:,} stored answers, by other labels; no image was read for it")
+    return record
+
+
 def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -> Tally | None:
     """Return the counts of a run that has nothing left to do, without any worker."""
     if stored is None or not ends.destination.is_marked():
@@ -126,20 +139,23 @@ def _carry_out(
     """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
     expect_workers(config)
     listed = Peekable(ends.listed)
-    provided = partial(provide, config, ends, spec, listed if begun.is_new else None)
+    provided = partial(provide, config, ends, spec, begun.labels.identity, listed if begun.is_new else None)
     tuning = _tuned(config, listed, provided, begun.stopwatch, stop)
     setting = tuning.best if tuning else asked_for(config)
     with ExitStack() as stack:
         client = stack.enter_context(joined_workers(config, setting))
         given = provided(begun.run_id, setting, client)
         stack.enter_context(prepared_workers(client, given.job))
-        record = take_destination(config, ends.destination, ends.selection.source, given.spec, begun.run_id)
+        record = take_destination(
+            config, ends.destination, ends.selection.source, given.spec, begun.run_id, begun.labels.identity
+        )
         begun.stopwatch.lap("connect")
 
         heading = _heading(record["run_id"], config, given, client, tuning)
         console = stack.enter_context(closing(Console(heading)))
         limits = Limits(config.max_failure_rate, config.stall_timeout)
-        driver = Driver(client, given.job, batching_of(config, setting), limits, console, stop.event)
+        batching = batching_of(config, setting)
+        driver = Driver(client, given.job, batching, limits, console, stop.event, begun.labels.label_of)
         conclude = Conclusion(ends.destination, record, partial(_told, begun, driver, client, given, tuning))
         stop.is_graceful = True
         try:
@@ -156,6 +172,7 @@ class _Begun:
 
     run_id: str
     stopwatch: Stopwatch
+    labels: Labels
     is_new: bool
     """Whether the destination holds no run to go on with."""
 

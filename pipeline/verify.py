@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from pipeline.console import print_line
-from pipeline.ending import carry_out, fail
-from pipeline.errors import StorageError, UsageError
 from pipeline.audit.audit import Audit
 from pipeline.audit.findings import Finding, Findings, Kind, Severity
 from pipeline.audit.inventory import take_inventory
+from pipeline.console import print_line
+from pipeline.ending import carry_out, fail
+from pipeline.errors import StorageError, UsageError
 from pipeline.records import ImageRef
-from pipeline.stages.listing import Selection, select
+from pipeline.source import listed_images
+from pipeline.stages.listing import Selection
 from pipeline.storage import ReadFault, StorageOptions, join, open_storage, options_from_environment, resolve_url
 
 COMMAND = "python -m pipeline.verify"
@@ -78,7 +79,7 @@ def _compare_source(audit: Audit, source: str, options: StorageOptions) -> None:
     if selection is None:
         audit.findings.add(Kind.NOT_COMPARED, [], 1)
         return
-    listed = select(open_storage(selection.folder, options).list_pages(selection.folder), selection)
+    listed = listed_images(selection, options)
     audit.compare_source(_in_order(listed) if selection.folder.startswith("file://") else listed)
 
 

@@ -12,7 +12,8 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 
 needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="NO BROWSER: install Debian's chromium, or name one in CHROMIUM, to have the pages looked at"
+    CHROMIUM is None,
+    reason="NO BROWSER: install Debian's chromium, or name one in CHROMIUM, to have the pages looked at",
 )
 
 

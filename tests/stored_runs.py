@@ -31,7 +31,12 @@ def store_run(folder, outcomes, source="s3://bucket/dogs/Images", *, precision="
         pq.write_table(outcomes.slice(start, ROWS_PER_PART), sink, compression="zstd")
         destination.write(part_name(n_parts - 1), sink.getvalue())
         tally.add(tally_of(sink.getvalue()))
-    record = conclude(begin(run_id, config, source, spec), PlanTotals(n_images=len(outcomes), n_parts=n_parts), tally, _session(run_id, tally))
+    record = conclude(
+        begin(run_id, config, source, spec),
+        PlanTotals(n_images=len(outcomes), n_parts=n_parts),
+        tally,
+        _session(run_id, tally),
+    )
     destination.write_json(RUN_JSON, record)
     destination.write(SUCCESS, b"")
     return destination

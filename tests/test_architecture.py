@@ -39,6 +39,8 @@ COMMAND_ROOMS = (
     "pipeline.provision",
     "pipeline.records",
     "pipeline.reporting",
+    "pipeline.rescoring",
+    "pipeline.source",
     "pipeline.stages",
     "pipeline.storage",
     "pipeline.stored_outcomes",
@@ -52,9 +54,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # the ground: known to all, knowing nobody
     "pipeline.records": ("pipeline.records",),
     "pipeline.errors": (),
-    # what does the work, without knowing who carries it; labels are facts, not a stage
-    "pipeline.stages": ("pipeline.errors", "pipeline.records", "pipeline.stages.labels"),
+    # what does the work, without knowing who carries it; labels and classes are facts, not a stage
+    "pipeline.stages": ("pipeline.errors", "pipeline.records", "pipeline.stages.classes", "pipeline.stages.labels"),
     "pipeline.stages.labels": (),
+    "pipeline.stages.classes": ("pipeline.stages.labels",),
     # what is known of this machine: not a stage either
     "pipeline.stages.user_cache": (),
     "pipeline.stages.compiling": ("pipeline.records", "pipeline.stages.user_cache"),
@@ -87,6 +90,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.errors",
         "pipeline.stages.outcomes",
         "pipeline.storage",
+    ),
+    "pipeline.rescoring": (
+        "pipeline.destination",
+        "pipeline.preflight",
+        "pipeline.provenance",
+        "pipeline.records",
+        "pipeline.stages",
     ),
     "pipeline.reporting": (
         "pipeline.destination",
@@ -124,6 +134,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.fingerprint",
         "pipeline.provenance",
         "pipeline.records",
+        "pipeline.stages.outcomes",
         "pipeline.storage",
     ),
     "pipeline.conclusion": (
@@ -140,13 +151,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.evaluation",
         "pipeline.fingerprint",
         "pipeline.records",
+        "pipeline.stages.outcomes",
         "pipeline.storage",
     ),
+    "pipeline.source": ("pipeline.records", "pipeline.stages", "pipeline.storage"),
     "pipeline.preflight": (
         "pipeline.config",
         "pipeline.destination",
         "pipeline.errors",
         "pipeline.records",
+        "pipeline.source",
         "pipeline.stages",
         "pipeline.storage",
     ),
@@ -208,12 +222,18 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "numpy": ("pipeline",),
     "PIL": ("pipeline.stages.decode", "pipeline.demo.images", "pipeline.pages.pictures"),
     # audit and evaluation read what outcomes wrote, on their own
-    "pyarrow": ("pipeline.stages.outcomes", "pipeline.audit", "pipeline.evaluation"),
+    "pyarrow": (
+        "pipeline.stages.outcomes",
+        "pipeline.stages.label_table",
+        "pipeline.stages.manifest",
+        "pipeline.audit",
+        "pipeline.evaluation",
+    ),
     "pynvml": ("cluster.local",),
     "obstore": ("pipeline.storage.obstore_reader", "pipeline.storage.obstore_store"),
     "s3fs": ("pipeline.storage.s3_client",),
     "stamina": ("pipeline.storage.retries",),
-    "toolz": ("pipeline.engine", "pipeline.storage", "pipeline.stored_outcomes"),
+    "toolz": ("pipeline.engine", "pipeline.storage", "pipeline.stored_outcomes", "pipeline.rescoring"),
     "torch": (
         "pipeline.stages.model",
         "pipeline.stages.precision",

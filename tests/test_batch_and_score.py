@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Prediction, Sample
 from pipeline.stages.batch import reformat
+from pipeline.stages.classes import Classes
 from pipeline.stages.labels import breed_class_indices, breeds, categories
 from pipeline.stages.model import top5
 from pipeline.stages.score import score
@@ -161,6 +162,9 @@ def batch_of(*refs: ImageRef, failures: Sequence[ImageFailure] = ()) -> ImageBat
     return reformat([sample(ref, 0, (100 + row, 200 + row)) for row, ref in enumerate(refs)] + list(failures))
 
 
+IMAGENET = Classes()
+
+
 def of_class(ref: ImageRef, wnid: str | None) -> ImageRef:
     return ImageRef(ref.url, ref.etag, ref.size_bytes, wnid)
 
@@ -173,7 +177,7 @@ def answers(*rows: tuple[int, ...], breed: int = 231) -> Prediction:
 
 
 def test_a_right_answer_is_correct_first_among_five_and_among_breeds():
-    (outcome,) = score(batch_of(of_class(A, COLLIE[0])), answers((231, 1, 2, 3, 4)), "000003-07")
+    (outcome,) = score(batch_of(of_class(A, COLLIE[0])), answers((231, 1, 2, 3, 4)), "000003-07", IMAGENET)
 
     assert outcome == Outcome(
         image=A.url,
@@ -213,14 +217,14 @@ def test_an_answer_is_held_against_the_truth_where_there_is_one(
     truth: tuple[str | None, int | None], expected: tuple[bool | None, ...]
 ):
     wnid, index = truth
-    (outcome,) = score(batch_of(of_class(A, wnid)), answers((231, 151, 2, 3, 4), breed=151), "b")
+    (outcome,) = score(batch_of(of_class(A, wnid)), answers((231, 151, 2, 3, 4), breed=151), "b", IMAGENET)
 
     assert outcome.truth_index == index
     assert (outcome.correct, outcome.correct_top5, outcome.correct_breed) == expected
 
 
 def test_an_image_without_a_truth_is_classified_all_the_same():
-    (outcome,) = score(batch_of(A), answers((0, 1, 2, 3, 4)), "b")
+    (outcome,) = score(batch_of(A), answers((0, 1, 2, 3, 4)), "b", IMAGENET)
 
     assert (outcome.status, outcome.class_index, outcome.category) == ("ok", 0, "tench")
     assert (outcome.wnid, outcome.breed, outcome.truth_index) == (None, None, None)
@@ -230,7 +234,7 @@ def test_a_failed_image_has_its_reason_and_truth_and_no_answer():
     failure = ImageFailure(of_class(B, COLLIE[0]), "read", "access denied")
     nothing = Prediction(*(np.empty(shape) for shape in ((0, 5), (0, 5), 0, 0)))
 
-    assert score(batch_of(failures=[failure]), nothing, "b") == [
+    assert score(batch_of(failures=[failure]), nothing, "b", IMAGENET) == [
         Outcome(
             image=B.url,
             etag=B.etag,
@@ -257,7 +261,7 @@ def test_every_planned_image_has_one_outcome_with_its_own_row_of_the_answer(n: i
     probability = softmax(logits.astype(np.float64)) if n else logits
     among_breeds = logits[:, breed_class_indices()]
 
-    outcomes = score(batch_of(*refs, failures=failures), top5(torch.from_numpy(logits), BREEDS), "b")
+    outcomes = score(batch_of(*refs, failures=failures), top5(torch.from_numpy(logits), BREEDS), "b", IMAGENET)
 
     assert [outcome.image for outcome in outcomes] == [ref.url for ref in refs] + [item.ref.url for item in failures]
     for row, (outcome, truth) in enumerate(zip(outcomes, truths, strict=False)):
@@ -274,7 +278,7 @@ def test_every_planned_image_has_one_outcome_with_its_own_row_of_the_answer(n: i
 
 
 def test_outcomes_hold_plain_numbers_that_any_writer_takes():
-    (outcome,) = score(batch_of(of_class(A, COLLIE[0])), answers((231, 1, 2, 3, 4)), "b")
+    (outcome,) = score(batch_of(of_class(A, COLLIE[0])), answers((231, 1, 2, 3, 4)), "b", IMAGENET)
 
     assert type(outcome.class_index) is type(outcome.breed_class_index) is int
     assert type(outcome.probability) is type(outcome.breed_probability) is float

@@ -1,6 +1,7 @@
 """``python -m pipeline.compare``: what it says, as text and as a page."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,9 @@ def test_the_text_says_which_is_better(runs, capsys):
 
     said = {label.strip(): text for label, text in lines_of(capsys.readouterr().out).items()}
     assert said["images"] == "3,000 in both at one version, of 3,000 and 3,000"
-    assert re.match(r"B is worse \(−\d+\.\d points, 95 % interval −\d+\.\d to −\d+\.\d; McNemar's p = .*\)", said["B less A"])
+    assert re.match(
+        r"B is worse \(−\d+\.\d points, 95 % interval −\d+\.\d to −\d+\.\d; McNemar's p = .*\)", said["B less A"]
+    )
     assert said["A"].endswith("(SHA-256 aaaaaaaaaaaa) in fp32")
     assert said["B"].endswith("in bf16")
     assert "page" not in said
@@ -59,7 +62,7 @@ def test_the_page_says_it_too(runs, tmp_path, capsys):
     assert "precision" in page.text
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert {link["href"][1:] for link in page.all("a")} <= set(identifiers)
 

@@ -59,7 +59,9 @@ def test_the_interval_holds_the_difference_and_turns_with_it(both, only_a, only_
 
 
 def test_only_images_of_both_at_one_version_are_compared():
-    a = outcomes_of([answered(0, 0), answered(0, 1), answered(1, 1, etag="old"), failed(), answered(2, 2), answered(3, 3)])
+    a = outcomes_of(
+        [answered(0, 0), answered(0, 1), answered(1, 1, etag="old"), failed(), answered(2, 2), answered(3, 3)]
+    )
     b = outcomes_of([answered(0, 0), answered(0, 0), answered(1, 1, etag="new"), answered(1, 1), failed()])
 
     comparison = compare(a, b)

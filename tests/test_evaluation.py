@@ -1,4 +1,4 @@
-"""Metrics: equal to scikit-learn's on random tables, right on small ones whose answer is known, sensible on empty ones."""
+"""Metrics: scikit-learn's on random tables, right on small ones whose answer is known, sensible on empty ones."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,9 @@ def test_scores_of_classes_equal_those_of_scikit_learn(pair):
     labels = [score.class_index for score in scores]
     assert labels == sorted(set(truth) | set(answer))
     expected = metrics.precision_recall_fscore_support(truth, answer, labels=labels, zero_division=np.nan)
-    ours = np.array([[or_nan(score.precision.value), or_nan(score.recall.value), score.f1, score.n] for score in scores])
+    ours = np.array(
+        [[or_nan(score.precision.value), or_nan(score.recall.value), score.f1, score.n] for score in scores]
+    )
     np.testing.assert_allclose(ours, np.array(expected).T, rtol=0, atol=1e-9)
 
 
@@ -105,7 +107,9 @@ def test_a_whole_table_gives_what_scikit_learn_gives():
 
     evaluation = evaluate(outcomes)
 
-    assert evaluation.top1.value == pytest.approx(metrics.accuracy_score(known.truth_index, known.class_index), abs=1e-9)
+    assert evaluation.top1.value == pytest.approx(
+        metrics.accuracy_score(known.truth_index, known.class_index), abs=1e-9
+    )
     assert evaluation.top5.value == pytest.approx(known.correct_top5.astype(bool).mean(), abs=1e-9)
     breed = metrics.accuracy_score(known.truth_index, known.breed_class_index)
     assert evaluation.breed.value == pytest.approx(breed, abs=1e-9)
@@ -118,7 +122,14 @@ def test_a_whole_table_gives_what_scikit_learn_gives():
 
 
 def test_a_small_table_by_hand():
-    rows = [answered(0, 0, 0.9), answered(0, 1, 0.6), answered(1, 1, 0.8), answered(None, 1), failed(), failed("read", "gone")]
+    rows = [
+        answered(0, 0, 0.9),
+        answered(0, 1, 0.6),
+        answered(1, 1, 0.8),
+        answered(None, 1),
+        failed(),
+        failed("read", "gone"),
+    ]
 
     evaluation = evaluate(outcomes_of([*rows, failed()]))
 
@@ -152,7 +163,11 @@ def test_the_most_confused_come_first_and_ties_by_class():
 
     pairs = most_confused(confusion_matrix(truth, answer), 3)
 
-    assert [(pair.truth, pair.answer, pair.n, pair.n_truth) for pair in pairs] == [(5, 7, 2, 4), (5, 9, 1, 4), (7, 5, 1, 2)]
+    assert [(pair.truth, pair.answer, pair.n, pair.n_truth) for pair in pairs] == [
+        (5, 7, 2, 4),
+        (5, 9, 1, 4),
+        (7, 5, 1, 2),
+    ]
 
 
 def test_a_threshold_for_a_wanted_accuracy_keeps_as_many_as_it_can():
@@ -171,7 +186,11 @@ def test_the_most_confident_mistakes_come_first():
 
 
 def test_among_breeds_the_answer_is_the_best_breed():
-    row = answered(CHIHUAHUA, 0, 0.5) | {"breed_class_index": CHIHUAHUA, "correct_breed": True, "breed_probability": 0.8}
+    row = answered(CHIHUAHUA, 0, 0.5) | {
+        "breed_class_index": CHIHUAHUA,
+        "correct_breed": True,
+        "breed_probability": 0.8,
+    }
     other = answered(BEAGLE, BEAGLE) | {"breed_class_index": SPANIEL, "correct_breed": False, "breed_probability": 0.4}
 
     evaluation = evaluate(outcomes_of([row, other]))
@@ -201,7 +220,9 @@ def test_oddities_are_small_long_or_repeated():
 # Sensible where there is little
 
 
-@pytest.mark.parametrize("rows", [[], [failed(), failed("read", "gone")], [answered(None, 1)]], ids=["none", "failed", "untold"])
+@pytest.mark.parametrize(
+    "rows", [[], [failed(), failed("read", "gone")], [answered(None, 1)]], ids=["none", "failed", "untold"]
+)
 def test_without_a_known_truth_nothing_is_divided_by_zero(rows):
     evaluation = evaluate(outcomes_of(rows))
 

@@ -25,7 +25,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 import pipeline.stages.model.classifier
 from pipeline.errors import DeviceError, StorageError, UsageError
 from pipeline.records import ModelForm, ModelSpec, Transform
-from pipeline.stages.architectures import check_fit, torchvision_weights, transform_of
+from pipeline.stages.architectures import check_fit, check_known, known_shapes, torchvision_weights, transform_of
 from pipeline.stages.labels import breed_class_indices
 from pipeline.stages.model import (
     PRECISIONS,
@@ -133,7 +133,7 @@ def test_the_images_of_these_tests_have_different_answers(probability: NDArray[n
 
 def test_our_own_architecture_is_torchvision_s_to_the_bit(plain: nn.Module, pixels: NDArray[np.uint8]):
     with torch.device("meta"):
-        ours = ResNet50()
+        ours = ResNet50(1000)
     assert list(ours.state_dict()) == list(plain.state_dict())
 
     ours.load_state_dict(plain.state_dict(), assign=True)
@@ -399,6 +399,9 @@ def test_a_cpu_takes_as_many_at_a_time_as_its_cache_holds(state: StateDict, prec
 # Whether weights fit
 
 
+KNOWN = known_shapes("resnet50", 1000) or {}
+
+
 def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
@@ -409,14 +412,14 @@ def without_counters(state: StateDict) -> StateDict:
 
 
 def test_the_model_s_own_weights_fit(state: StateDict):
-    check_fit("resnet50", "saved.pth", shapes(state))
+    check_fit("resnet50", "saved.pth", KNOWN, shapes(state))
 
 
 def test_weights_without_batch_counters_fit_as_torch_itself_loads_them(state: StateDict):
     old = without_counters(state)
     resnet50().load_state_dict(old, strict=True)
 
-    check_fit("resnet50", "old.pth", shapes(old))
+    check_fit("resnet50", "old.pth", KNOWN, shapes(old))
 
 
 def test_weights_without_batch_counters_give_the_same_answers(
@@ -430,21 +433,33 @@ def test_weights_without_batch_counters_give_the_same_answers(
     assert answer.probability == pytest.approx(classify(pixels[:2]).probability, abs=1e-5)
 
 
-def test_a_head_of_ten_classes_is_refused_by_name_and_shape(state: StateDict):
-    ten = state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)}
+def test_a_head_of_ten_classes_is_refused_unless_there_are_ten_categories(state: StateDict):
+    ten = shapes(state | {"fc.weight": torch.zeros(10, 2048), "fc.bias": torch.zeros(10)})
+    expected = known_shapes("resnet50", 10)
+    assert expected is not None
 
-    with pytest.raises(UsageError, match=r"--weights ten\.pth: 2 tensors do not fit resnet50: .*fc\.weight") as caught:
-        check_fit("resnet50", "ten.pth", shapes(ten))
+    check_fit("resnet50", "ten.pth", expected, ten)
 
-    assert "(10, 2048)" in str(caught.value)
-    assert "(1000, 2048)" in str(caught.value)
+    with pytest.raises(
+        UsageError, match=r"the model tells 10 classes apart, and there are 1,000 categories; .*--categor"
+    ):
+        check_fit("resnet50", "ten.pth", KNOWN, ten)
+
+
+def test_a_head_of_another_width_is_refused_by_name_and_shape(state: StateDict):
+    odd = shapes(state | {"fc.weight": torch.zeros(1000, 7)})
+
+    with pytest.raises(
+        UsageError, match=r"1 tensors do not fit resnet50: fc\.weight is \(1000, 7\), expected \(1000, 2048\)"
+    ):
+        check_fit("resnet50", "odd.pth", KNOWN, odd)
 
 
 def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state: StateDict):
     renamed = {f"module.{name}": value for name, value in state.items()}
 
     with pytest.raises(UsageError, match="587 tensors do not fit") as caught:
-        check_fit("resnet50", "parallel.pth", shapes(renamed))
+        check_fit("resnet50", "parallel.pth", KNOWN, shapes(renamed))
 
     assert str(caught.value).count("expected") == 3
     assert "\n" not in str(caught.value)
@@ -452,7 +467,7 @@ def test_missing_and_surplus_tensors_are_counted_and_the_first_three_named(state
 
 def test_tensors_under_names_that_are_no_strings_do_not_fit(state: StateDict):
     with pytest.raises(UsageError, match="do not fit"):
-        check_fit("resnet50", "list.pth", shapes({0: torch.zeros(1)}))
+        check_fit("resnet50", "list.pth", KNOWN, shapes({0: torch.zeros(1)}))
 
 
 # Bytes that are no weights
@@ -589,6 +604,16 @@ def test_weights_come_with_the_transform_that_they_were_trained_for(weights: str
     assert transform_of("resnet50", weights) == Transform(
         resize_size, 224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
+
+
+def test_a_model_that_torchvision_does_not_have_is_refused_with_those_that_are_spelt_alike():
+    with pytest.raises(UsageError, match=r"--model resnet5: .* it has resnet50, resnet152, resnet101 and \d+ more"):
+        check_known("resnet5")
+
+
+def test_a_model_s_own_interpolation_is_known():
+    assert transform_of("efficientnet_b0", "DEFAULT").interpolation == "bicubic"
+    assert transform_of("mobilenet_v3_large", "DEFAULT").interpolation == "bilinear"
 
 
 # Fetching weights

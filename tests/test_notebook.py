@@ -30,7 +30,9 @@ def test_every_cell_runs(path, drawings, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(path, as_version=4)
 
-    NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
 
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "top-1" in said

@@ -209,7 +209,7 @@ def test_a_file_s_name_that_is_no_unicode_can_be_planned():
 def test_a_plan_page_carries_no_label_since_labels_may_change():
     labelled = ImageRef("s3://bucket/n02106030-collie/1.jpg", "abc", 1, "n02106030")
 
-    assert planned_rows(encode_plan_page([Part(0, (labelled,))])) == [(0, replace(labelled, wnid=None))]
+    assert planned_rows(encode_plan_page([Part(0, (labelled,))])) == [(0, replace(labelled, label=None))]
 
 
 def test_a_plan_page_s_columns_are_the_promised_ones():

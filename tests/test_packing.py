@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.packing import PackedRefs
-from pipeline.engine.stored_plan import label_of
 from pipeline.records import ImageRef
-from pipeline.stages.labels import breeds, wnid_of
 
 WNIDS = st.sampled_from([None, "n02085620", "n02106030"])
 REFS = st.lists(st.builds(ImageRef, st.text(), st.text(), st.integers(-1, 2**62), WNIDS), max_size=6)
@@ -43,22 +41,3 @@ def test_packed_images_take_fewer_bytes_than_as_many_records():
     refs = [ImageRef(f"s3://bucket/Images/n02085620-Chihuahua/{i:06d}.jpg", f"{i:032x}", i) for i in range(80)]
 
     assert len(pickle.dumps(PackedRefs.pack(refs))) < len(pickle.dumps(refs))
-
-
-NAMES = st.sampled_from(
-    ["n02085620", "n02085620-Chihuahua", "n00000000", "Images", "n02106030_7.jpg", "..", "", "x.jpg"]
-)
-
-
-@given(st.lists(NAMES, min_size=1, max_size=5), st.sampled_from(["s3://bucket/", "file:///", ""]))
-def test_a_folder_that_is_asked_once_gives_each_image_the_label_that_its_own_path_tells(names: list[str], root: str):
-    url = root + "/".join([*names, "photo.jpg"])
-
-    assert label_of(url) == wnid_of(url)
-    assert label_of(url.replace("photo", "n02106030_8")) == wnid_of(url.replace("photo", "n02106030_8"))
-
-
-def test_more_folders_than_are_remembered_have_their_labels_too():
-    urls = [f"s3://b/{round_}/{breed.folder}/a.jpg" for round_ in range(3) for breed in breeds()]
-
-    assert [label_of(url) for url in urls] == [breed.wnid for breed in breeds()] * 3

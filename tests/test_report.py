@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.browser import needs_browser, opened
 from tests.stored_runs import store_drawn_run, store_run
 from tests.tables import answered, failed, outcomes_of, random_outcomes
 
-EVIL = '<img src=x onerror=alert(1)>&"\'</script><script>alert(2)</script>'
+EVIL = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
 
 
 class Page(HTMLParser):
@@ -120,7 +121,9 @@ def test_it_warns_that_imagenet_has_seen_the_dogs(drawn, tmp_path):
     assert "Stanford Dogs" not in others.text
 
 
-@pytest.mark.parametrize("rows", [[], [failed()], [answered(None, 1)], [answered(0, 0)]], ids=["none", "failed", "untold", "one"])
+@pytest.mark.parametrize(
+    "rows", [[], [failed()], [answered(None, 1)], [answered(0, 0)]], ids=["none", "failed", "untold", "one"]
+)
 def test_little_to_tell_is_told_in_words(rows, tmp_path):
     page = Page(report_of(store_run(tmp_path, outcomes_of(rows))))
 
@@ -133,7 +136,7 @@ def test_headings_tables_and_pictures_are_what_they_are_called(drawn):
 
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(heading.get("scope") in ("col", "row") for heading in page.all("th"))
     assert all("alt" in image for image in page.all("img"))
     assert all("aria-label" in drawing or drawing.get("aria-hidden") == "true" for drawing in page.all("svg"))
@@ -143,7 +146,7 @@ def test_headings_tables_and_pictures_are_what_they_are_called(drawn):
 
 
 def test_a_million_images_of_a_thousand_classes_would_fit(tmp_path):
-    """What grows with the classes: 1,000 rows, a matrix of a million cells. What grows with the images has its limits."""
+    """What grows with the classes is 1,000 rows and a million cells; what grows with the images has its limits."""
     rows = [answered(i % 1000, (i * 7) % 1000, 0.5) for i in range(6000)]
 
     html = report_of(store_run(tmp_path, outcomes_of(rows)), n_thumbnails=0)
@@ -223,8 +226,11 @@ def test_a_browser_has_nothing_to_complain_of(page_file, settings):
 @needs_browser
 def test_classes_can_be_sorted_and_searched(page_file):
     with opened(page_file) as (page, said):
-        names = "[...document.querySelectorAll('#class-table tbody tr')].filter(row => !row.hidden).map(row => row.cells[0].textContent)"
-        recall = "[...document.querySelectorAll('#class-table tbody tr')].map(row => Number(row.cells[2].dataset.value))"
+        rows = "[...document.querySelectorAll('#class-table tbody tr')].filter(row => !row.hidden)"
+        names, recall = (
+            f"{rows}.map(row => row.cells[0].textContent)",
+            f"{rows}.map(row => +row.cells[2].dataset.value)",
+        )
         assert page.evaluate(recall) == sorted(page.evaluate(recall))
 
         page.get_by_role("button", name="recall").click()

@@ -77,6 +77,15 @@ def listed(storage, folder):
     return [entry for page in storage.list_pages(folder) for entry in page]
 
 
+def test_what_is_looked_up_is_what_a_listing_tells(storage, folder):
+    urls = [join(folder, name) for name in ("a.jpg", "b c+\u00fc.jpg")]
+    for url in urls:
+        storage.write(url, url.encode())
+
+    assert storage.stat_many(urls) == listed(storage, folder)
+    assert storage.stat_many([join(folder, "none"), urls[0]]) == [GONE, listed(storage, folder)[0]]
+
+
 def test_what_is_written_is_listed_and_read(storage, folder):
     url = join(folder, "n02085620-Chihuahua", "a b.jpg")
 

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import verify as command
-from pipeline.engine.plan import PlanTotals
-from pipeline.errors import StorageError
 from pipeline.audit import audit as audit_module
 from pipeline.audit.audit import Audit
 from pipeline.audit.evidence import VERSIONS
 from pipeline.audit.findings import Findings, Kind
 from pipeline.audit.inventory import take_inventory
 from pipeline.audit.merging import Span, chained, crossing, merged
+from pipeline.engine.plan import PlanTotals
+from pipeline.errors import StorageError
 from pipeline.provenance import Session, conclude
 from pipeline.records import ImageRef, Outcome, Part, Tally
 from pipeline.stages.listing import Selection, select
@@ -364,6 +364,13 @@ def test_a_run_json_without_a_fingerprint_makes_every_part_one_of_another(tmp_pa
     del run.record["fingerprint"]
 
     assert found(run, tmp_path) == {Kind.OTHER_FINGERPRINT: 6}
+
+
+def test_a_part_that_was_judged_by_other_labels_is_found(tmp_path: Path):
+    run = made()
+    run.objects["outcomes/part-000003.parquet"] = encode_outcomes(run.rows[3], FINGERPRINT, labels="sha256:0")
+
+    assert found(run, tmp_path) == {Kind.OTHER_LABELS: 1}
 
 
 def test_a_part_that_names_no_fingerprint_is_found(tmp_path: Path):

@@ -21,6 +21,7 @@ from pipeline.engine.allocator import mend_allocator
 from pipeline.records import ImageFailure, ImageRef, Outcome, Sample
 from pipeline.stages.architectures import transform_of
 from pipeline.stages.batch import reformat
+from pipeline.stages.classes import Classes
 from pipeline.stages.decode import decode
 from pipeline.stages.labels import wnid_of
 from pipeline.stages.outcomes import encode_outcomes
@@ -47,7 +48,7 @@ def classify(task: Task, watch: Watch, is_compiled: bool) -> None:
         while ahead:
             batch = reformat(future.result() for future in ahead.popleft())
             ahead.extend(islice(coming, 1))
-            outcomes += score(batch, model(batch.pixels), f"{len(outcomes):06d}")
+            outcomes += score(batch, model(batch.pixels), f"{len(outcomes):06d}", Classes())
             watch.classified(len(batch.refs))
     store.put(task.outcomes_key, encode_outcomes(outcomes, "by hand"), use_multipart=False)
 

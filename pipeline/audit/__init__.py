@@ -1,1 +1,1 @@
-"""Whether a destination holds what it should: the checks behind ``python -m pipeline.verify``, apart from who wrote it."""
+"""Whether a destination holds what it should: the checks behind verify, apart from whatever wrote it."""

@@ -109,6 +109,8 @@ class Audit:
             self.findings.add(Kind.NO_FINGERPRINT, [part_name(number)])
         elif self.record is not None and part.fingerprint != self.record.get("fingerprint"):
             self.findings.add(Kind.OTHER_FINGERPRINT, [part_name(number)])
+        if self.record is not None and part.labels != self.record.get("labels", "path"):
+            self.findings.add(Kind.OTHER_LABELS, [part_name(number)])
         self.recount.add(part.rows)
         return part.rows
 

@@ -56,6 +56,9 @@ class Part:
     fingerprint: str | None
     """Of the run that wrote it, as its metadata tell."""
 
+    labels: str
+    """By which it was judged; where nothing is told, by its images' paths."""
+
 
 def read_page(data: bytes) -> pa.Table:
     """Return the rows of a page of the plan, none of its values unknown.
@@ -90,7 +93,8 @@ def read_part(data: bytes) -> Part:
     """
     rows, metadata = _read(data, ROWS)
     fingerprint = metadata.get(b"fingerprint")
-    return Part(rows, None if fingerprint is None else fingerprint.decode(errors="replace"))
+    labels = metadata.get(b"labels", b"path").decode(errors="replace")
+    return Part(rows, None if fingerprint is None else fingerprint.decode(errors="replace"), labels)
 
 
 def split_by_part(page: pa.Table) -> Iterator[tuple[int, pa.Table]]:

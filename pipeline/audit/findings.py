@@ -32,6 +32,7 @@ class Kind(Enum):
     REPEATED = ("images with more than one row", Severity.VIOLATED)
     STALE = ("rows of another version (etag or size) than is planned", Severity.VIOLATED)
     OTHER_FINGERPRINT = ("parts of another fingerprint than run.json's", Severity.VIOLATED)
+    OTHER_LABELS = ("parts judged by other labels than run.json tells", Severity.VIOLATED)
     NO_FINGERPRINT = ("parts of unknown fingerprint", Severity.VIOLATED)
     LENGTH = ("figures of plan/_CLOSED that differ from the plan's", Severity.VIOLATED)
     UNSORTED = ("pages of the plan out of order", Severity.VIOLATED)

@@ -22,6 +22,7 @@ from pipeline.engine.window import PartFault, Window
 from pipeline.engine.worker import Job
 from pipeline.errors import ClusterError, FailureRateError, InterruptedRunError, WorkerUnfitError
 from pipeline.records import ImageRef, PartWork, Receipt, Tally
+from pipeline.stages.classes import Classes, LabelOf
 
 logger = logging.getLogger("pipeline")
 
@@ -82,12 +83,22 @@ class Driver:
         Is told of everything.
     stop
         Set from outside to end the run early.
+    label_of
+        Labels the images; None is by their paths.
     """
 
     def __init__(
-        self, client: Client, job: Job, batching: Batching, limits: Limits, progress: Progress, stop: threading.Event
+        self,
+        client: Client,
+        job: Job,
+        batching: Batching,
+        limits: Limits,
+        progress: Progress,
+        stop: threading.Event,
+        label_of: LabelOf | None = None,
     ) -> None:
         self._job, self._batching, self._limits = job, batching, limits
+        self._label_of = label_of or Classes(job.categories).label_by_path()
         self._progress, self._stop = progress, stop
         self._window = Window(client, self._classified)
         self._watch = ClusterWatch(client, job, limits.stall_timeout_s)
@@ -126,7 +137,7 @@ class Driver:
         try:
             for round_ in range(MAX_ROUNDS):
                 self._ledger.look()
-                with Planner(listed(), self._job.destination, part_size, self._window.wake) as planner:
+                with Planner(listed(), self._job.destination, part_size, self._window.wake, self._label_of) as planner:
                     self._work_off(planner, retry_failed=retry_failed and round_ == 0)
                     if self._still_stands(planner):
                         conclude(planner.totals, self._ledger.tally)

@@ -28,6 +28,7 @@ from pipeline.engine.stored_plan import (
     write_page,
 )
 from pipeline.records import ImageRef, Part
+from pipeline.stages.classes import LabelOf, unlabelled
 from pipeline.stages.outcomes import decode_plan_page, encode_plan_page
 
 MAX_PARTS_PER_PAGE = 32
@@ -64,12 +65,20 @@ class Planner:
         Images in one new part.
     wake
         Called on the planner's thread after each page and at the end.
+    label_of
+        Labels the images that are handed out.
     """
 
     def __init__(
-        self, listed: Iterable[ImageRef], destination: Destination, part_size: int, wake: Callable[[], None]
+        self,
+        listed: Iterable[ImageRef],
+        destination: Destination,
+        part_size: int,
+        wake: Callable[[], None],
+        label_of: LabelOf = unlabelled,
     ) -> None:
         self._listed, self._destination, self._part_size, self._wake = listed, destination, part_size, wake
+        self._label_of = label_of
         self._pages: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._digests: dict[int, bytes] = {}
         self._adopted: set[str] = set()
@@ -98,7 +107,7 @@ class Planner:
         number = self._pages.get()
         data = self._destination.read(plan_page_name(number))
         self._digests[number] = _digest(data)
-        return PageDraft(number, decode_plan_page(data)).parts()
+        return PageDraft(number, decode_plan_page(data)).parts(self._label_of)
 
     @property
     def is_exhausted(self) -> bool:

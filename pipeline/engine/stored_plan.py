@@ -7,7 +7,6 @@ each later one that found new images makes another; merged, they are as sorted a
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count, groupby, repeat
 from operator import itemgetter
 from typing import TypeAlias
@@ -16,7 +15,7 @@ import toolz
 
 from pipeline.destination import PLAN_FOLDER, Destination, plan_page_name, plan_page_number
 from pipeline.records import ImageRef, Part
-from pipeline.stages.labels import wnid_of
+from pipeline.stages.classes import LabelOf, unlabelled
 from pipeline.stages.outcomes import PlanPage, PlanPageEnds, decode_plan_page, encode_plan_page, plan_page_ends
 
 _PAGES_AT_ONCE = 4
@@ -72,8 +71,8 @@ class PageDraft:
         """Drop an image that is not listed any more."""
         self._removed.add(position)
 
-    def parts(self) -> list[Part]:
-        """Return the parts as they are now, each image with the label that its path tells."""
+    def parts(self, label_of: LabelOf = unlabelled) -> list[Part]:
+        """Return the parts as they are now, each image with its label."""
         page = self._page
         rows = zip(page.parts, page.urls, page.etags, page.sizes_bytes, strict=True)
         left = (row for position, row in enumerate(rows) if position not in self._removed)
@@ -81,17 +80,6 @@ class PageDraft:
             Part(part, tuple(ImageRef(url, etag, size, label_of(url)) for _, url, etag, size in members))
             for part, members in groupby(left, key=itemgetter(0))
         ]
-
-
-def label_of(url: str) -> str | None:
-    """Return what `wnid_of` does, which is asked once for a folder instead of once for each of its images."""
-    folder, _, name = url.rpartition("/")
-    return _label_of_folder(folder) or wnid_of(name)
-
-
-@lru_cache
-def _label_of_folder(folder: str) -> str | None:
-    return wnid_of(f"{folder}/_")
 
 
 PlannedRow: TypeAlias = tuple[str, PageDraft, int]

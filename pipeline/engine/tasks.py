@@ -60,7 +60,7 @@ def infer(batch: ImageBatch, batch_id: str, plugin_name: str) -> list[Outcome]:
     try:
         with plugin.spending.on("wait"):
             prediction = plugin.inference.predict(batch)
-        return score(batch, prediction, batch_id)
+        return score(batch, prediction, batch_id, plugin.classes)
     except ModelLoadError as error:
         raise WorkerUnfitError(get_worker().address, str(error), False) from error
     except DeviceError as error:
@@ -73,13 +73,14 @@ def commit(part: int, kept: bytes, batches: Sequence[Sequence[Outcome]], plugin_
     Raises
     ------
     UsageError
-        If the destination was taken over by a run whose predictions something else decides.
+        If the destination was taken over by a run whose predictions something else decides, or that judges by others'
+        labels.
     """
     plugin = current_plugin(plugin_name)
     job = plugin.job
     with plugin.spending.on("commit"):
-        if job.destination.fingerprint() != job.fingerprint:
+        if job.destination.judged_by() != (job.fingerprint, job.labels):
             raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
-        data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept)
+        data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept, job.labels)
         etag = job.destination.write(part_name(part), data)
     return Receipt(part, etag, tally_of(data), requests_since_last(), plugin.spending.since_last())

@@ -25,6 +25,8 @@ from pipeline.engine.profiler import stop_profiler_if_it_can_hang
 from pipeline.engine.spending import Spending
 from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
+from pipeline.stages.classes import Classes
+from pipeline.stages.outcomes import BY_PATH
 from pipeline.storage import StorageOptions, requests_since_last
 
 logger = logging.getLogger("pipeline")
@@ -57,6 +59,12 @@ class Job:
     load_model: Callable[[], Predict | Pipelined]
     """Loads the model that the fingerprint stands for, in the worker's process."""
 
+    categories: tuple[str, ...] | None = None
+    """Names of the model's classes, by index; None is ImageNet's."""
+
+    labels: str = BY_PATH
+    """By which labels the answers are judged; the labels themselves travel with the images."""
+
     decode_s: float = DECODE_S
     """Seconds that decoding one image may take."""
 
@@ -78,6 +86,7 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         self.job = job
         self.name = job.plugin_name
         self.spending = Spending()
+        self.classes = Classes(job.categories)
         self.inference: InferenceThread | None = None
 
     def setup(self, worker: Worker) -> None:

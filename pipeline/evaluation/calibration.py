@@ -73,7 +73,7 @@ def calibration(confidence: NDArray[np.float64], is_correct: NDArray[np.bool_], 
 class Coverage:
     """What is left, and how much of it is right, if answers below a threshold are left out.
 
-    Selective classification (Geifman and El-Yaniv 2017, https://arxiv.org/abs/1705.08500). Each array is (T,), one entry
+    Selective classification (Geifman and El-Yaniv 2017, https://arxiv.org/abs/1705.08500). Each array is (T,): an entry
     for each of the T confidences that occur, ascending.
     """
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from pipeline.evaluation.answers import Answers, answers_of, breed_answers_of
 from pipeline.evaluation.calibration import Calibration, Coverage, calibration, coverage
 from pipeline.evaluation.confusion import ConfusionMatrix, confusion_matrix
-from pipeline.evaluation.notable import FailureGroup, failure_groups
 from pipeline.evaluation.metrics import Share
+from pipeline.evaluation.notable import FailureGroup, failure_groups
 from pipeline.evaluation.per_class import ClassScore, balanced_accuracy, class_scores
 from pipeline.stages.labels import breeds
 

@@ -87,7 +87,10 @@ def compare_text(compared: Compared) -> list[tuple[str, str]]:
         ("accuracy A", str(paired.a)),
         ("accuracy B", str(paired.b)),
         ("B less A", sentence(paired)),
-        ("right", f"both {paired.n_both:,}, only A {paired.n_only_a:,}, only B {paired.n_only_b:,}, none {paired.n_none:,}"),
+        (
+            "right",
+            f"both {paired.n_both:,}, only A {paired.n_only_a:,}, only B {paired.n_only_b:,}, none {paired.n_none:,}",
+        ),
         ("agreement", f"{percent(comparison.agreement.value)} got the same answer"),
         ("calibration", f"expected error A {_error(a)}, B {_error(b)}"),
     ]

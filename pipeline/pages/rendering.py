@@ -75,7 +75,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "duration": duration, "count": lambda number: f"{number:,}"}
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "duration": duration,
+        "count": lambda number: f"{number:,}",
+    }
     return environment
 
 

@@ -135,7 +135,9 @@ def _thresholds(coverage: Coverage) -> list[str]:
             lines.append(f"No threshold gives {wanted:.0%}.")
             continue
         kept = float(coverage.coverage[coverage.threshold.searchsorted(threshold)])
-        lines.append(f"{wanted:.0%} of what is kept is right from a confidence of {threshold:.3f} on: {kept:.1%} of it all.")
+        lines.append(
+            f"{wanted:.0%} of what is kept is right from a confidence of {threshold:.3f} on: {kept:.1%} of it all."
+        )
     return lines
 
 

@@ -25,8 +25,8 @@ class ImageRef:
 
     size_bytes: int
 
-    wnid: str | None = None
-    """WordNet id of the true class; None where the truth is unknown."""
+    label: str | None = None
+    """Names the true class, see `pipeline.stages.classes`; None where the truth is unknown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,13 +78,13 @@ class Prediction:
     """The model's answer to a batch: row *i* is image *i*'s own."""
 
     class_index: NDArray[np.int32]
-    """(N, 5), the most probable of all classes first."""
+    """(N, 5), the most probable of all classes first; fewer where there are fewer classes."""
 
     probability: NDArray[np.float32]
-    """(N, 5) softmax values in [0, 1] over all classes."""
+    """Softmax values in [0, 1] over all classes, of the same shape."""
 
     breed_class_index: NDArray[np.int32]
-    """(N,), the most probable of the 120 breeds, as a class index."""
+    """(N,), the most probable of the 120 breeds, as a class index; -1 where the classes are not ImageNet's."""
 
     breed_probability: NDArray[np.float32]
     """(N,) softmax value in [0, 1] over the 120 breeds alone."""

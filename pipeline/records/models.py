@@ -15,7 +15,7 @@ class Transform:
     """The geometry and normalisation that a model's weights were trained for."""
 
     resize_size: int
-    """Pixels of the shorter side after resizing, bilinear with antialiasing."""
+    """Pixels of the shorter side after resizing, with antialiasing."""
 
     crop_size: int
     """Pixels of the side of the square that is cropped from the centre."""
@@ -25,6 +25,9 @@ class Transform:
 
     std: tuple[float, float, float]
     """Of each channel, for values in [0, 1]."""
+
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How the image is resized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,14 @@ class ModelSpec:
 
     precision: str
     """``fp32``, ``bf16`` or ``fp16``, as resolved for the devices at hand."""
+
+    categories: tuple[str, ...] | None = None
+    """Names of the classes, by index; None is ImageNet's 1,000."""
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return 1000 if self.categories is None else len(self.categories)
 
 
 @dataclass(frozen=True, slots=True)

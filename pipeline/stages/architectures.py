@@ -4,6 +4,7 @@ The table is torchvision's own knowledge, written by ``make facts`` and held aga
 command that is about to be refused the seconds that importing torchvision takes.
 """
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,16 @@ class NamedWeights:
 
     transform: Transform
     """What they were trained for."""
+
+
+def check_known(model: str) -> None:
+    """Raise `UsageError` if torchvision has no classification model of this name."""
+    if model not in _table():
+        near = difflib.get_close_matches(model, _table(), n=3) or sorted(_table())[:3]
+        raise UsageError(
+            f"--model {model}: torchvision has no classification model of this name; it has {', '.join(near)} and "
+            f"{len(_table()) - len(near)} more"
+        )
 
 
 def torchvision_weights(model: str, weights: str) -> NamedWeights | None:
@@ -56,12 +67,34 @@ def transform_of(model: str, weights: str) -> Transform:
     return named.transform
 
 
-def check_fit(model: str, weights: str, given: Mapping[str, Shape]) -> None:
-    """Raise `UsageError` naming the first tensors that the model does not have in this shape."""
-    expected = {name: tuple(shape) for name, shape in _architecture(model)["tensors"].items()}
+def known_shapes(model: str, n_classes: int) -> dict[str, Shape] | None:
+    """Return the shape of every tensor of a model with so many classes; None for a model that has to be asked."""
+    tensors = _architecture(model).get("tensors")
+    if tensors is None:
+        return None
+    heads = {name: (n_classes, *tensors[name][1:]) for name in _architecture(model)["head"]}
+    return {name: tuple(shape) for name, shape in tensors.items()} | heads
+
+
+def check_fit(model: str, weights: str, expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> None:
+    """Raise `UsageError` naming the first tensors that the model does not have in this shape.
+
+    Parameters
+    ----------
+    expected
+        The shape of every tensor of the model, with as many classes as there are categories.
+    given
+        The shape of every tensor of the weights.
+    """
     # Old files have no batch counters; torch does without them, and so does inference.
     counted = {name: shape for name, shape in expected.items() if name.endswith("num_batches_tracked")} | dict(given)
     wrong = sorted((name for name in expected.keys() | counted if expected.get(name) != counted.get(name)), key=str)
+    if wrong and all(name in given and expected.get(name, ())[1:] == given[name][1:] for name in wrong):
+        n_given, n_expected = given[wrong[0]][0], expected[wrong[0]][0]
+        raise UsageError(
+            f"--weights {weights}: the model tells {n_given:,} classes apart, and there are {n_expected:,} categories; "
+            "give the name of each with --categories FILE"
+        )
     if wrong:
         first = "; ".join(
             f"{name} is {counted.get(name, 'missing')}, expected {expected.get(name, 'no such tensor')}"
@@ -72,7 +105,8 @@ def check_fit(model: str, weights: str, given: Mapping[str, Shape]) -> None:
 
 def _named(name: str, entry: dict[str, Any]) -> NamedWeights:
     mean, std = tuple(entry["mean"]), tuple(entry["std"])
-    return NamedWeights(name, entry["url"], Transform(entry["resize_size"], entry["crop_size"], mean, std))
+    transform = Transform(entry["resize_size"], entry["crop_size"], mean, std, entry["interpolation"])
+    return NamedWeights(name, entry["url"], transform)
 
 
 def _architecture(model: str) -> dict[str, Any]:

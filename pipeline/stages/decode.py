@@ -42,6 +42,8 @@ _PNG_BYTES_PER_BYTE = 1032
 _PNG_BITS_PER_PIXEL = {"1": 1, "P": 1, "L": 2, "LA": 16, "RGB": 24, "RGBA": 32}
 """At least, by Pillow's mode; 8 where none is given."""
 
+_METHODS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
 _MAX_RESIZED_PIXELS = 1_000_000
 """Images that would be larger after resizing, about 19 times as long as wide, are cropped while they are resized."""
 
@@ -117,12 +119,13 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _crop(image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
     side, shape = transform.crop_size, geometry(image.width, image.height, transform)
+    method = _METHODS[transform.interpolation]
     if shape.width * shape.height <= _MAX_RESIZED_PIXELS:
-        whole = image.resize((shape.width, shape.height), Image.Resampling.BILINEAR)
+        whole = image.resize((shape.width, shape.height), method)
         return np.asarray(whole.crop((shape.left, shape.upper, shape.left + side, shape.upper + side)))
     across, down = image.width / shape.width, image.height / shape.height
     box = (shape.left * across, shape.upper * down, (shape.left + side) * across, (shape.upper + side) * down)
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+    return np.asarray(image.resize((side, side), method, box=box))
 
 
 def _reason(data: bytes, error: Exception) -> str:

@@ -75,6 +75,11 @@ def truth_index(wnid: str | None) -> int | None:
     return None if wnid is None else _class_index_by_wnid().get(wnid)
 
 
+def wnid_of_index(class_index: int) -> str:
+    """Return the WordNet id of one of ImageNet's classes."""
+    return tuple(_class_index_by_wnid())[class_index]
+
+
 def display_name(wnid: str | None) -> str | None:
     """Return the breed's name as Stanford Dogs spells it, for other ids ImageNet's category, None without a truth."""
     class_index = truth_index(wnid)

@@ -17,7 +17,22 @@ from pipeline.records import ImageRef
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What an image's name ends in, in any case."""
 
+INVENTORY = "/manifest.json"
+"""What the URL of an S3 Inventory ends in."""
+
+MANIFEST_SUFFIXES = (".csv", ".csv.gz", ".parquet", INVENTORY)
+"""What the URL of a table that names images ends in."""
+
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def is_manifest(source: str) -> bool:
+    """Return whether a source is a table that names images, and not a folder or glob of them.
+
+    >>> is_manifest("s3://bucket/lists/photos.CSV"), is_manifest("s3://bucket/photos"), is_manifest("s3://b/*.csv")
+    (True, False, False)
+    """
+    return source.lower().endswith(MANIFEST_SUFFIXES) and _MAGIC.search(source) is None
 
 
 class Listed(Protocol):
@@ -49,12 +64,14 @@ class Selection:
 
     @property
     def folder(self) -> str:
-        """The folder to list: the source up to its first wildcard.
+        """The folder to list: the source up to its first wildcard; of a manifest, the folder that it stands in.
 
         >>> Selection("s3://bucket/dogs/Images/*/*.jpg").folder
         's3://bucket/dogs/Images'
         """
         magic = _MAGIC.search(self.source)
+        if is_manifest(self.source):
+            return self.source.rpartition("/")[0]
         return self.source if magic is None else self.source[: magic.start()].rpartition("/")[0]
 
 
@@ -76,8 +93,9 @@ class _admits:  # noqa: N801  a predicate: reads as the verb it is
     """Whether an image belongs to a selection, by its URL alone."""
 
     def __init__(self, selection: Selection) -> None:
-        self._root = len(selection.folder) + 1
-        self._glob = _pattern(selection.source) if selection.source != selection.folder else None
+        self._root = f"{selection.folder}/"
+        is_glob = selection.source != selection.folder and not is_manifest(selection.source)
+        self._glob = _pattern(selection.source) if is_glob else None
         self._include = [_pattern(glob) for glob in selection.include]
         self._exclude = [_pattern(glob) for glob in selection.exclude]
 
@@ -86,7 +104,7 @@ class _admits:  # noqa: N801  a predicate: reads as the verb it is
             return False
         if self._glob is not None and not self._glob.fullmatch(url):
             return False
-        below = url[self._root :]
+        below = url.removeprefix(self._root)
         if self._include and not any(pattern.fullmatch(below) for pattern in self._include):
             return False
         return not any(pattern.fullmatch(below) for pattern in self._exclude)

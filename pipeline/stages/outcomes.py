@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,6 +81,12 @@ class PlanPageEnds:
 FINGERPRINT_KEY = b"fingerprint"
 """Under which a part's metadata tell what decided its predictions."""
 
+LABELS_KEY = b"labels"
+"""Under which they tell by which labels they were judged."""
+
+BY_PATH = "path"
+"""Labels that the images' paths tell; what holds where nothing is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class SplitPart:
@@ -96,7 +102,7 @@ class SplitPart:
     """Whether the part is just what the plan asks for."""
 
 
-def encode_outcomes(outcomes: Iterable[Outcome], fingerprint: str, kept: bytes = b"") -> bytes:
+def encode_outcomes(outcomes: Iterable[Outcome], fingerprint: str, kept: bytes = b"", labels: str = BY_PATH) -> bytes:
     """Return one part of the outcomes table as a Parquet object: the rows that were kept, then the new ones."""
     rows = list(outcomes)
     columns = {name: list(map(attrgetter(name), rows)) for name in OUTCOMES_SCHEMA.names}
@@ -104,7 +110,23 @@ def encode_outcomes(outcomes: Iterable[Outcome], fingerprint: str, kept: bytes =
     table = pa.Table.from_pydict(columns, OUTCOMES_SCHEMA)
     if kept:
         table = pa.concat_tables([_open(kept).read().replace_schema_metadata(), table])
-    return _encode(table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint}))
+    return _encode(table.replace_schema_metadata({FINGERPRINT_KEY: fingerprint, LABELS_KEY: labels}))
+
+
+def labels_of(data: bytes) -> str:
+    """Return by which labels a part of the outcomes table was judged."""
+    return (_open(data).schema_arrow.metadata or {}).get(LABELS_KEY, BY_PATH.encode()).decode()  # type: ignore[no-any-return]
+
+
+def decode_outcomes(data: bytes) -> tuple[list[Outcome], str]:
+    """Return the rows of a part of the outcomes table, and the fingerprint of what decided them."""
+    table = _open(data).read(columns=OUTCOMES_SCHEMA.names, use_threads=False)
+    columns = [table[name].to_pylist() for name in OUTCOMES_SCHEMA.names]
+    rows = (dict(zip(OUTCOMES_SCHEMA.names, row, strict=True)) for row in zip(*columns, strict=True))
+    outcomes = [
+        Outcome(**row | {name: _fixed(row[name]) for name in ("top5_index", "top5_probability")}) for row in rows
+    ]
+    return outcomes, (table.schema.metadata or {}).get(FINGERPRINT_KEY, b"").decode()
 
 
 def join_outcomes(parts: Iterable[bytes], columns: Sequence[str] | None = None) -> OutcomesTable:
@@ -196,6 +218,10 @@ _RECURRING = ["wnid", "breed", "status", "stage", "reason", "category", "batch_i
 
 def _recurring(field: pa.Field) -> pa.Field:
     return field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _RECURRING else field
+
+
+def _fixed(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
 
 
 _COUNTED = ["status", "stage", "reason", "correct", "correct_top5", "correct_breed"]

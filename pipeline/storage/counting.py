@@ -11,7 +11,7 @@ _lock = threading.Lock()
 def requests() -> Counter[str]:
     """Return a copy of this process's counts since it began; the difference of two is what happened in between.
 
-    Every attempt is one request: ``list`` (a page), ``read``, ``write``, ``delete`` (of up to 1,000 objects).
+    Every attempt is one request: ``list`` (a page), ``stat``, ``read``, ``write``, ``delete`` (of up to 1,000 objects).
     ``retries`` are those among them that repeat one which failed. ``bytes_read`` are the bodies that came whole,
     ``bytes_written`` those that a store took.
     """

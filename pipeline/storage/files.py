@@ -45,6 +45,10 @@ class FileStorage:
         objects = [self._stored(found[path]) for path in sorted(found)]
         yield from map(list, toolz.partition_all(_PAGE, objects))
 
+    def stat_many(self, urls: Sequence[str]) -> list[StoredObject | ReadFault]:
+        """Return what a listing would tell of each object; see `Storage.stat_many`."""
+        return [self._stat(url) for url in urls]
+
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each object or its fault; see `Storage.read_many`."""
         with ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="read") as pool:
@@ -70,6 +74,16 @@ class FileStorage:
                 continue
             except Exception as error:
                 raise _storage_error("delete", url, error) from error
+
+    def _stat(self, url: str) -> StoredObject | ReadFault:
+        count(stat=1)
+        try:
+            return self._stored(self._fs.info(self._fs._strip_protocol(url)))
+        except Exception as error:
+            fault = _fault_of(error)
+            if fault is None:
+                raise _storage_error("stat", url, error) from error
+            return fault
 
     def _put(self, url: str, data: bytes, *, is_new: bool) -> str:
         """Put an object, or raise `FileExistsError` where a new one is asked for and there is one."""

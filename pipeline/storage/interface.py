@@ -76,6 +76,9 @@ class Storage(Protocol):
     def list_pages(self, folder: str) -> Iterator[list[StoredObject]]:
         """Yield every object below a folder, in sorted order, at most 1,000 at a time."""
 
+    def stat_many(self, urls: Sequence[str]) -> list[StoredObject | ReadFault]:
+        """Return what a listing would tell of each object, concurrently, or why it cannot be told."""
+
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each (url, etag), concurrently, or why there are none.
 

@@ -45,6 +45,10 @@ class S3Storage:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
+    def stat_many(self, urls: Sequence[str]) -> list[StoredObject | ReadFault]:
+        """Return what a listing would tell of each object; see `Storage.stat_many`."""
+        return self._client.wait_for_all([partial(self._reader.stat, url) for url in urls])
+
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each object or its fault; see `Storage.read_many`."""
         tried = self._first.read_many(objects) if self._first else [NOT_TRIED] * len(objects)

@@ -6,7 +6,7 @@ from functools import partial
 
 from pipeline.errors import StorageError
 from pipeline.storage.counting import count
-from pipeline.storage.interface import CHANGED, TOO_BIG, ReadFault, StorageOptions
+from pipeline.storage.interface import CHANGED, TOO_BIG, ReadFault, StorageOptions, StoredObject
 from pipeline.storage.s3_body import BodyReader, etag_of
 from pipeline.storage.s3_client import S3Client
 from pipeline.storage.s3_errors import S3_ERRORS, fault_of, is_answer, no_usable_answer
@@ -59,6 +59,19 @@ class S3Reader:
             if fault is None:
                 raise
             return fault
+
+    async def stat(self, url: str) -> StoredObject | ReadFault:
+        """Return an object's version and size, or its fault; see `Storage.stat_many`."""
+        bucket, key = split_s3(url)
+        head = partial(self._client.call, "head_object", bucket, Key=key)
+        try:
+            answer = await self._client.attempt(url, "stat", head, self._options.deadline_s)
+        except StorageError as error:
+            fault = fault_of(error.__cause__)
+            if fault is None:
+                raise
+            return fault
+        return StoredObject(url, etag_of(answer), answer["ContentLength"])
 
     async def _get(self, url: str, etag: str, seen: set[str]) -> bytes | ReadFault:
         bucket, key = split_s3(url)

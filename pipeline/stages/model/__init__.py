@@ -1,4 +1,4 @@
-"""ResNet50 on one device: uint8 pixels in, top fives out. The one owner of torch's forward pass.
+"""A model on one device: uint8 pixels in, top fives out. The one owner of torch's forward pass.
 
 ================  ====================================================================
 ``network``       the model itself: weights, folding, normalising
@@ -19,6 +19,6 @@ from pipeline.stages.model.answers import top5
 from pipeline.stages.model.classifier import Classifier
 from pipeline.stages.model.device import best_device
 from pipeline.stages.model.load import load_model
-from pipeline.stages.model.network import PRECISIONS, load_state_dict
+from pipeline.stages.model.network import PRECISIONS, load_state_dict, tensor_shapes
 
-__all__ = ["PRECISIONS", "Classifier", "best_device", "load_model", "load_state_dict", "top5"]
+__all__ = ["PRECISIONS", "Classifier", "best_device", "load_model", "load_state_dict", "tensor_shapes", "top5"]

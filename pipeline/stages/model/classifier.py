@@ -43,7 +43,8 @@ class Classifier:
         """Computes what `program` computes, compiled or recorded; used where it is set."""
         self.let_go: Callable[[], None] | None = None
         """Lets go of memory that `faster` holds, for when memory runs out."""
-        self.program = Program(network(spec.name, state), spec.transform, PRECISIONS[spec.precision]).to(self.device)
+        model, dtype = network(spec.name, state, spec.n_classes), PRECISIONS[spec.precision]
+        self.program = Program(model, spec.transform, dtype, has_breeds=spec.categories is None).to(self.device)
         """Answers (N, 3, H, W) uint8 images on the device, as many as there are at a time."""
         if spec.precision == "fp32":
             # TensorFloat-32 keeps 10 bits of mantissa: not what a caller of fp32 asked for.

@@ -1,6 +1,7 @@
 """The model itself: an architecture with the weights of a state dict, made ready for inference."""
 
 import io
+import warnings
 from itertools import pairwise
 
 import torch
@@ -45,39 +46,49 @@ class Program(nn.Module):
         Whose mean and deviation normalise.
     dtype
         Of the model's arithmetic; all that is around it is float32.
+    has_breeds
+        Whether its classes are ImageNet's, so that the best of the 120 breeds can be told.
     """
 
-    def __init__(self, model: nn.Module, transform: Transform, dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, transform: Transform, dtype: torch.dtype, *, has_breeds: bool = True) -> None:
         super().__init__()
         self.model, self._dtype = model.to(dtype), dtype
         self.mean, self.std = (nn.Buffer(_per_channel(values)) for values in (transform.mean, transform.std))
-        self.breeds = nn.Buffer(torch.tensor(breed_class_indices()))
+        self.breeds = nn.Buffer(torch.tensor(breed_class_indices() if has_breeds else (), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (N, 12) packed answers to (N, 3, H, W) uint8 images."""
+        """Return packed answers to (N, 3, H, W) uint8 images."""
         normal = images.float().div_(255).sub_(self.mean).div_(self.std)
         logits = self.model(normal.to(self._dtype, memory_format=torch.channels_last))
         return packed(logits.float(), self.breeds)
 
 
-def network(name: str, state: dict[str, Tensor]) -> nn.Module:
+def network(name: str, state: dict[str, Tensor], n_classes: int = 1000) -> nn.Module:
     """Build the model with its weights, each batch norm folded into the convolution before it."""
     with torch.device("meta"):
-        model = _architecture(name)
+        model = _architecture(name, n_classes)
     model.load_state_dict(dict(state), assign=True)  # a plain dict: files without batch counters load too
     return _folded(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
 
 
-def _architecture(name: str) -> nn.Module:
+def tensor_shapes(name: str, n_classes: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor that a state dict of the model has, by its name."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in _architecture(name, n_classes).state_dict().items()}
+
+
+def _architecture(name: str, n_classes: int) -> nn.Module:
     if name == "resnet50":
-        return ResNet50()
+        return ResNet50(n_classes)
     from torchvision.models import get_model  # noqa: PLC0415  see pipeline.stages.model.resnet50
 
-    return get_model(name)  # type: ignore[no-any-return]
+    with warnings.catch_warnings():  # of weights that would be initialised, which nobody wants here
+        warnings.simplefilter("ignore")
+        return get_model(name, weights=None, num_classes=n_classes)  # type: ignore[no-any-return]
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution that is registered just before it, as in torchvision's ResNets.
+    """Fold each batch norm into the convolution that is registered just before it, as in all of torchvision's models.
 
     torch.fx would find the pairs by tracing, but it patches ``nn.Module`` for the whole process meanwhile: a model that
     another run has on another thread fails then.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.records import Busy, Prediction
-from pipeline.stages.model.answers import N_COLUMNS, unpacked
+from pipeline.stages.model.answers import unpacked
 from pipeline.stages.model.classifier import Classifier
 from pipeline.stages.model.device import device_faults
 from pipeline.stages.model.fixed_shapes import doubled
@@ -40,8 +40,15 @@ class Lane:
     def __init__(self, streams: Streams, shape: tuple[int, ...], device: torch.device) -> None:
         self.shape = shape
         self.staged = streams.host_memory(shape, torch.uint8)
-        self.answers = streams.host_memory((shape[0], N_COLUMNS), torch.float32)
+        self.answers = torch.empty(0, 0)
+        self._streams = streams
         self.images = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+
+    def receive(self, packed: Tensor) -> None:
+        """Queue the copy of packed answers to the host."""
+        if self.answers.shape[1:] != packed.shape[1:]:
+            self.answers = self._streams.host_memory((self.shape[0], packed.shape[1]), packed.dtype)
+        self.answers[: len(packed)].copy_(packed, non_blocking=True)
 
     def stage(self, pixels: Sequence[NDArray[np.uint8]]) -> int:
         """Copy pieces into pinned memory, one after another; return the number of their images."""
@@ -125,11 +132,10 @@ class Overlapped:
             staging_s = time.perf_counter() - began
             images, staged = lane.images[:n_images], lane.staged[:n_images]
             copied = self._streams.queue("copy", lambda: images.copy_(staged, non_blocking=True))
-            computed = self._streams.queue("compute", lambda: self._compute(images, lane.answers), (copied,))
+            computed = self._streams.queue(
+                "compute", lambda: lane.receive(self._classifier.in_slices(images)), (copied,)
+            )
         return OnItsWay(lane, n_images, (copied, computed), staging_s, self._free)
-
-    def _compute(self, images: Tensor, answers: Tensor) -> None:
-        answers[: len(images)].copy_(self._classifier.in_slices(images), non_blocking=True)
 
     def _lane(self, shape: tuple[int, ...]) -> Lane:
         """Return memory that nothing is on its way through; what is too small, or of other images, is let go."""

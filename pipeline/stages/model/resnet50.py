@@ -44,9 +44,9 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """(N, 3, H, W) normalised images in, (N, 1000) logits out."""
+    """(N, 3, H, W) normalised images in, (N, `n_classes`) logits out."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -54,7 +54,7 @@ class ResNet50(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(_EXPANSION * _STAGES[-1][1], 1000)
+        self.fc = nn.Linear(_EXPANSION * _STAGES[-1][1], n_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each image."""

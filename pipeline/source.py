@@ -1,0 +1,58 @@
+"""Where a run's images come from: a listing of a folder, or a manifest that names them. Effects: storage."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from pipeline.records import ImageRef
+from pipeline.stages.listing import INVENTORY, Selection, is_manifest, select
+from pipeline.stages.manifest import ManifestTable, joined, read_inventory, read_inventory_file, read_manifest
+from pipeline.storage import ReadFault, StorageOptions, StoredObject, open_storage, read_whole
+
+_PAGE = 1000
+
+
+def listed_images(selection: Selection, options: StorageOptions, *, with_versions: bool = True) -> Iterator[ImageRef]:
+    """Yield the images of a source in the order of their URLs, lazily.
+
+    A manifest is read once. Where it does not tell an image's ETag and size the store is asked, with a request for each
+    image; one that is not there is yielded all the same: it will have its row.
+
+    Parameters
+    ----------
+    with_versions
+        Whether a store is asked for what a manifest does not tell.
+    """
+    if is_manifest(selection.source):
+        return select(_named(selection.source, options, with_versions=with_versions), selection)
+    return select(open_storage(selection.folder, options).list_pages(selection.folder), selection)
+
+
+def _named(source: str, options: StorageOptions, *, with_versions: bool) -> Iterator[list[StoredObject]]:
+    table = _manifest(source, options)
+    for start in range(0, len(table), _PAGE):
+        yield _versioned(table.slice(start, _PAGE), options if with_versions else None)
+
+
+@lru_cache(maxsize=2)
+def _manifest(source: str, options: StorageOptions) -> ManifestTable:
+    data = read_whole(source, options)
+    if not source.endswith(INVENTORY):
+        return read_manifest(data, source)
+    inventory = read_inventory(data, source)
+    files = [read_inventory_file(read_whole(name, options), inventory, name) for name in inventory.files]
+    return joined(files, source)
+
+
+def _versioned(page: ManifestTable, options: StorageOptions | None) -> list[StoredObject]:
+    rows = list(zip(*(page[name].to_pylist() for name in ("image", "etag", "size_bytes")), strict=True))
+    untold = [url for url, etag, size_bytes in rows if etag is None or size_bytes is None]
+    found: dict[str, StoredObject | ReadFault] = {}
+    if untold and options is not None:
+        found = dict(zip(untold, open_storage(untold[0], options).stat_many(untold), strict=True))
+    return [_stored(url, etag, size_bytes, found.get(url)) for url, etag, size_bytes in rows]
+
+
+def _stored(url: str, etag: str | None, size_bytes: int | None, found: StoredObject | ReadFault | None) -> StoredObject:
+    if isinstance(found, StoredObject):
+        return found
+    return StoredObject(url, (etag or "").strip('"'), size_bytes if size_bytes is not None else -1)
