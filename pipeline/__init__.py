@@ -3,12 +3,12 @@
 From Python the names below do what the commands do; what is printed and written is the same.
 
 >>> from pipeline import RunConfig, evaluate, read_outcomes, run_pipeline
->>> config = RunConfig(source, destination, weights=weights, cluster="cpu", limit=8, no_report=True)
+>>> config = RunConfig(images, outcomes, weights=weights, cluster="cpu", limit=8)
 >>> tally = run_pipeline(config)  # doctest: +ELLIPSIS
 run ...
 >>> tally.n_images
 8
->>> evaluation = evaluate(read_outcomes(destination))
+>>> evaluation = evaluate(read_outcomes(outcomes))
 >>> evaluation.top1.n == tally.n_truth
 True
 """

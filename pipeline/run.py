@@ -221,5 +221,6 @@ storage or credentials; 5 cluster lost; 130 stopped by Ctrl-C or SIGTERM.
 
 if __name__ == "__main__":
     status = main()
-    gc.freeze()  # or the interpreter would look through everything for cycles at its end, for a third of a second
+    if "torch" not in sys.modules:  # whose compiler counts what is left, and complains
+        gc.freeze()  # or the interpreter would look through everything for cycles at its end: a third of a second
     sys.exit(status)

@@ -105,19 +105,6 @@ def own_client():
 
 
 @pytest.fixture(autouse=True)
-def names_of_the_python_example(request, doctest_namespace):
-    """Give the example of the package's own docstring what it speaks of."""
-    if request.node.name == "pipeline":
-        folder = request.getfixturevalue("tmp_path") / "Images"
-        for key, data in request.getfixturevalue("drawings")[:8]:
-            path = folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        doctest_namespace |= {"source": str(folder), "destination": str(folder.parent / "out")}
-        doctest_namespace["weights"] = str(request.getfixturevalue("weights"))
-
-
-@pytest.fixture(autouse=True)
 def no_thread_left_behind():
     """Fail a test that leaves an inference thread or a planner running."""
     yield

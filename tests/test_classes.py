@@ -126,11 +126,6 @@ def test_a_table_that_will_not_do_is_refused_in_one_line(data, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_stands_for_two_of_imagenets_classes_is_refused():
-    with pytest.raises(UsageError, match="is called 'crane'"):
-        read_label_table(csv_of([("1.jpg", "crane")]), "l", SOURCE, Classes())
-
-
 # Categories
 
 

@@ -18,7 +18,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     better = random_outcomes(3000, accuracy=0.8)
     worse = random_outcomes(3000, accuracy=0.6)
-    worse = worse.set_column(worse.schema.get_field_index("size_bytes"), "size_bytes", better["size_bytes"])
+    column = worse.schema.get_field_index("size_bytes")
+    worse = worse.set_column(column, "size_bytes", better["size_bytes"]).cast(better.schema)
     for name in ("image", "truth_index", "breed", "wnid"):
         assert worse[name] == better[name]
     return store_run(folder / "a", better), store_run(folder / "b", worse, precision="bf16", run_id="b")

@@ -607,7 +607,7 @@ def test_weights_come_with_the_transform_that_they_were_trained_for(weights: str
 
 
 def test_a_model_that_torchvision_does_not_have_is_refused_with_those_that_are_spelt_alike():
-    with pytest.raises(UsageError, match=r"--model resnet5: .* it has resnet50, resnet152, resnet101 and \d+ more"):
+    with pytest.raises(UsageError, match=r"--model resnet5: .* it has resnet50, resnet152, resnet34 and 77 more"):
         check_known("resnet5")
 
 

@@ -23,7 +23,7 @@ def shop(tmp_path_factory, drawings):
     folder = tmp_path_factory.mktemp("shop")
     of_breed = {breed.folder: i for i, breed in enumerate(breeds()[:10])}
     labels = []
-    for number, (key, data) in enumerate(drawings):
+    for number, (key, data) in enumerate(drawings[:96]):  # the others are no images
         breed = key.split("/")[1]
         if breed in of_breed:
             path = folder / "photos" / f"{number % 3}" / f"{number}.JPG"
@@ -138,4 +138,4 @@ def test_a_wrong_pairing_is_refused_before_the_start(shop):
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    assert not (folder / "refused").exists()
+    assert not list((folder / "refused").rglob("*"))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -86,7 +87,6 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         self.job = job
         self.name = job.plugin_name
         self.spending = Spending()
-        self.classes = Classes(job.categories)
         self.inference: InferenceThread | None = None
 
     def setup(self, worker: Worker) -> None:
@@ -103,6 +103,11 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
             self.inference.close()
             del worker.metrics[self.name]
         worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The classes of the run's model."""
+        return Classes(self.job.categories)
 
     def _last_answer(self, _: Worker) -> LastAnswer | None:
         return self.inference.last_answer if self.inference is not None else None

@@ -60,6 +60,7 @@ def report_page(report: Report) -> str:
         "speed": speed_of(record),
         "verdict": verdict_sentence(record),
         "noun": "breed" if evaluation.is_among_breeds else "class",
+        "nouns": "breeds" if evaluation.is_among_breeds else "classes",
         "scores": scores,
         "n_scores_left_out": len(evaluation.scores) - len(scores),
         "confusions": most_confused(evaluation.confusion, MOST_CONFUSIONS),

@@ -88,10 +88,7 @@ def _label(given: str | None, classes: Classes) -> str | None:
         return given if classes.truth(given) else None
     if classes.truth(given):
         return given
-    indices = [index for index, name in enumerate(classes.names) if name == given]
-    return (
-        wnid_of_index(indices[0]) if len(indices) == 1 else None
-    )  # two of ImageNet's names stand for two classes each
+    return wnid_of_index(classes.names.index(given)) if given in classes.names else None
 
 
 def _first(offenders: list[str]) -> str:

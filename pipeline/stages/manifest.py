@@ -147,7 +147,7 @@ def _sorted(table: pa.Table, source: str) -> pa.Table:
         raise UsageError(f"{source}: images of {' and '.join(sorted(schemes))}; a manifest names images of one store")
     ordered = table.sort_by("image")
     images = ordered["image"].combine_chunks()
-    twice = images.filter(pc.equal(images[1:], images[:-1])) if len(images) > 1 else images[:0]
+    twice = images[1:].filter(pc.equal(images[1:], images[:-1])) if len(images) > 1 else images[:0]
     if len(twice):
         raise UsageError(f"{source}: {twice[0].as_py()} is named twice")
     return ordered

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import UsageError
 from pipeline.records import ImageRef, Outcome, Part, Tally
 
 OutcomesTable: TypeAlias = pa.Table
@@ -136,12 +137,21 @@ def join_outcomes(parts: Iterable[bytes], columns: Sequence[str] | None = None) 
     ----------
     columns
         Those that are wanted, in this order; None is all.
+
+    Raises
+    ------
+    UsageError
+        If one is no part of such a table.
     """
     wanted = list(columns or OUTCOMES_SCHEMA.names)
-    files = (pq.ParquetFile(pa.BufferReader(part), read_dictionary=_RECURRING) for part in parts)
-    tables = [file.read(columns=wanted).replace_schema_metadata() for file in files]
     schema = pa.schema([_recurring(OUTCOMES_SCHEMA.field(name)) for name in wanted])
-    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+    try:
+        files = (pq.ParquetFile(pa.BufferReader(part), read_dictionary=_RECURRING) for part in parts)
+        tables = [file.read(columns=wanted).replace_schema_metadata() for file in files]
+        return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        brief = " ".join(str(error).split())[:200]
+        raise UsageError(f"the outcomes are not a table that this version writes ({brief})") from error
 
 
 def encode_plan_page(parts: Sequence[Part]) -> bytes:
