@@ -66,7 +66,8 @@ def shown_rows(outcomes: OutcomesTable, rows: Sequence[int], record: Mapping[str
     told = rows_at(outcomes, rows)
     refs = [ImageRef(row["image"], row["etag"], row["size_bytes"]) for row in told]
     pictures = thumbnails(refs, transform_of(record), _source_options(record))
-    return [shown(row, picture) for row, picture in zip(told, pictures, strict=True)]
+    source = str(record["source"])
+    return [shown(row, picture, source) for row, picture in zip(told, pictures, strict=True)]
 
 
 def transform_of(record: Mapping[str, Any]) -> Transform:

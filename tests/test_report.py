@@ -217,8 +217,8 @@ def test_a_browser_has_nothing_to_complain_of(page_file, settings):
     with opened(page_file, **settings) as (page, said):
         assert said == []
         assert page.evaluate("document.documentElement.scrollWidth") <= settings["viewport"]["width"]
-        broken = "[...document.images].filter(image => image.complete && !image.naturalWidth).length"
-        assert page.evaluate(broken) == 0
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate("[...document.images].every(image => Math.abs(image.width - image.height) <= 1)")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground))) < 300) == (settings.get("color_scheme") == "dark")
 

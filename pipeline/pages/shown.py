@@ -22,7 +22,7 @@ class Shown:
     """Why there is no picture."""
 
 
-def shown(row: Mapping[str, Any], thumbnail: Thumbnail) -> Shown:
-    """Return a row of the outcomes table with its thumbnail."""
-    name, truth, answer = row["image"], row["breed"], row["category"]
+def shown(row: Mapping[str, Any], thumbnail: Thumbnail, source: str) -> Shown:
+    """Return a row of the outcomes table with its thumbnail, named by its path below the run's source."""
+    name, truth, answer = row["image"].removeprefix(f"{source}/"), row["breed"], row["category"]
     return Shown(name, truth, answer, row["probability"], thumbnail.picture, thumbnail.why_not)
