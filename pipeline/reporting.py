@@ -14,12 +14,19 @@ from pipeline.pages.report_page import MOST_FAILED, MOST_ODD, Report, report_pag
 from pipeline.pages.shown import Shown, shown
 from pipeline.pages.thumbnails import thumbnails
 from pipeline.records import ImageRef, Transform
-from pipeline.stages.outcomes import OutcomesTable
+from pipeline.stages.outcomes import OUTCOMES_SCHEMA, OutcomesTable
 from pipeline.storage import StorageOptions, join, options_from_environment
 from pipeline.stored_outcomes import outcomes_at, record_of
 
 THUMBNAILS = 24
 """Confident mistakes that a report shows."""
+
+_COLUMNS = [
+    name
+    for name in OUTCOMES_SCHEMA.names
+    if name not in ("wnid", "top5_index", "top5_probability", "batch_id")
+]
+"""What a report speaks of: a third less than there is."""
 
 _SOURCE_DEADLINE_S = 15.0
 """A source that is gone should not hold up a page that can do without it."""
@@ -49,7 +56,7 @@ def save_page(page: str, path: Path) -> None:
 
 def report_of(destination: Destination, n_thumbnails: int = THUMBNAILS) -> str:
     """Return the report on what stands at a destination as a page of HTML; raises as `write_report`."""
-    record, outcomes = record_of(destination), outcomes_at(destination)
+    record, outcomes = record_of(destination), outcomes_at(destination, _COLUMNS)
     report = Report(
         record=record,
         is_complete=destination.is_marked(),
