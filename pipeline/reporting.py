@@ -22,9 +22,7 @@ THUMBNAILS = 24
 """Confident mistakes that a report shows."""
 
 _COLUMNS = [
-    name
-    for name in OUTCOMES_SCHEMA.names
-    if name not in ("wnid", "top5_index", "top5_probability", "batch_id")
+    name for name in OUTCOMES_SCHEMA.names if name not in ("wnid", "top5_index", "top5_probability", "batch_id")
 ]
 """What a report speaks of: a third less than there is."""
 
