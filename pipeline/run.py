@@ -28,9 +28,8 @@ from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_mod
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, joined_workers, provide
 from pipeline.records import ModelSpec, Tally
-from pipeline.rescoring import rescore
+from pipeline.rescoring import is_judged_by, rescore
 from pipeline.stages.classes import Classes
-from pipeline.stages.outcomes import BY_PATH
 from pipeline.stages.peek import Peekable
 from pipeline.storage import join, redact, requests_since_last
 from pipeline.tuning import Tuner
@@ -112,13 +111,13 @@ def _report(destination: Destination) -> None:
 
     try:
         print_line("report", write_report(destination))
-    except PipelineError as error:
+    except Exception as error:  # noqa: BLE001  every row is stored: what goes wrong now is told, and no more
         print_line("report", f"none: {error}")
 
 
 def _judged(stored: Mapping[str, Any] | None, ends: Ends, spec: ModelSpec, labels: Labels) -> Mapping[str, Any] | None:
     """Return what ``run.json`` says of a stored run, once its answers are judged by the labels that were given."""
-    if stored is None or stored.get("labels", BY_PATH) == labels.identity:
+    if stored is None or is_judged_by(stored, labels):
         return stored
     record, n_images = rescore(ends.destination, stored, labels, Classes(spec.categories))
     print_line("rescored", f"{n_images:,} stored answers, by other labels; no image was read for it")
