@@ -16,6 +16,7 @@ from pipeline.stages.label_table import read_label_table
 from pipeline.stages.listing import SUFFIXES, Selection, is_manifest
 from pipeline.stages.outcomes import BY_PATH
 from pipeline.stages.state_dict import read_shapes
+from pipeline.stages.tensor_names import taken
 from pipeline.stages.weights import fetch_weights
 from pipeline.storage import (
     GONE,
@@ -128,14 +129,14 @@ def _check_fit(spec: ModelSpec, data: bytes) -> None:
     named_safely = redact(spec.weights)
     given = read_shapes(data, named_safely) or _shapes_by_torch(data, named_safely)
     expected = known_shapes(spec.name, spec.n_classes) or _shapes_by_building(spec)
-    check_fit(spec.name, named_safely, expected, given)
+    check_fit(spec.name, named_safely, expected, taken(given))
 
 
 def _shapes_by_building(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's tensors from the model itself, without room for them."""
     from pipeline.stages.model import tensor_shapes  # noqa: PLC0415  as below
 
-    return tensor_shapes(spec.name, spec.n_classes)
+    return tensor_shapes(spec.name, spec.n_classes, spec.transform.crop_size)
 
 
 def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:

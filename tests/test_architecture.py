@@ -58,6 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pipeline.stages": ("pipeline.errors", "pipeline.records", "pipeline.stages.classes", "pipeline.stages.labels"),
     "pipeline.stages.labels": (),
     "pipeline.stages.classes": ("pipeline.stages.labels",),
+    "pipeline.stages.tensor_names": (),
     # what is known of this machine: not a stage either
     "pipeline.stages.user_cache": (),
     "pipeline.stages.compiling": ("pipeline.records", "pipeline.stages.user_cache"),
@@ -67,6 +68,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.stages.compiling",
         "pipeline.stages.labels",
         "pipeline.stages.model",
+        "pipeline.stages.tensor_names",
         "pipeline.stages.user_cache",
     ),
     "pipeline.storage": ("pipeline.errors", "pipeline.storage"),

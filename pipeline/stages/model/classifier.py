@@ -43,7 +43,7 @@ class Classifier:
         """Computes what `program` computes, compiled or recorded; used where it is set."""
         self.let_go: Callable[[], None] | None = None
         """Lets go of memory that `faster` holds, for when memory runs out."""
-        model, dtype = network(spec.name, state, spec.n_classes), PRECISIONS[spec.precision]
+        model, dtype = network(spec.name, state, spec.n_classes, spec.transform.crop_size), PRECISIONS[spec.precision]
         self.program = Program(model, spec.transform, dtype, has_breeds=spec.categories is None).to(self.device)
         """Answers (N, 3, H, W) uint8 images on the device, as many as there are at a time."""
         if spec.precision == "fp32":

@@ -2,7 +2,10 @@
 
 import io
 import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,7 @@ from pipeline.records import Transform
 from pipeline.stages.labels import breed_class_indices
 from pipeline.stages.model.answers import packed
 from pipeline.stages.model.resnet50 import ResNet50
+from pipeline.stages.tensor_names import taken
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -63,28 +67,41 @@ class Program(nn.Module):
         return packed(logits.float(), self.breeds)
 
 
-def network(name: str, state: dict[str, Tensor], n_classes: int = 1000) -> nn.Module:
+def network(name: str, state: Mapping[str, Tensor], n_classes: int, crop_size: int) -> nn.Module:
     """Build the model with its weights, each batch norm folded into the convolution before it."""
-    with torch.device("meta"):
-        model = _architecture(name, n_classes)
-    model.load_state_dict(dict(state), assign=True)  # a plain dict: files without batch counters load too
+    model = _empty(name, n_classes, crop_size)
+    tensors = OrderedDict(taken(state))
+    # Without more metadata files load that lack batch counters; MNASNet asks for its own version, always the second.
+    tensors._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]  # noqa: SLF001
+    model.load_state_dict(tensors, assign=True)
     return _folded(model.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
 
 
-def tensor_shapes(name: str, n_classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor that a state dict of the model has, by its name."""
-    with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in _architecture(name, n_classes).state_dict().items()}
+def tensor_shapes(name: str, n_classes: int, crop_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor that a model takes of a state dict, by its name."""
+    return {key: tuple(value.shape) for key, value in _empty(name, n_classes, crop_size).state_dict().items()}
 
 
-def _architecture(name: str, n_classes: int) -> nn.Module:
-    if name == "resnet50":
-        return ResNet50(n_classes)
-    from torchvision.models import get_model  # noqa: PLC0415  see pipeline.stages.model.resnet50
+def _empty(name: str, n_classes: int, crop_size: int) -> nn.Module:
+    with torch.device("meta"), warnings.catch_warnings():
+        if name == "resnet50":
+            return ResNet50(n_classes)
+        from torchvision.models import get_model  # noqa: PLC0415  see pipeline.stages.model.resnet50
 
-    with warnings.catch_warnings():  # of weights that would be initialised, which nobody wants here
-        warnings.simplefilter("ignore")
-        return get_model(name, weights=None, num_classes=n_classes)  # type: ignore[no-any-return]
+        warnings.simplefilter("ignore")  # of weights that would be initialised, which nobody wants here
+        settings = _settings_with_weights(name, crop_size)
+        return get_model(name, weights=None, num_classes=n_classes, **settings)  # type: ignore[no-any-return]
+
+
+def _settings_with_weights(name: str, crop_size: int) -> dict[str, Any]:
+    """Return what torchvision's builder sets by itself where it is given weights of its own, for inference."""
+    if name.startswith("vit_"):
+        return {"image_size": crop_size}
+    if name.startswith("maxvit_"):
+        return {"input_size": (crop_size, crop_size)}
+    if name in ("googlenet", "inception_v3"):
+        return {"transform_input": True, "aux_logits": False, "init_weights": False}
+    return {}
 
 
 def _folded(model: nn.Module) -> nn.Module:
