@@ -99,6 +99,7 @@ def _ended(sign: Sign) -> int:
         print_line(*line)
     if sign.error is not None:
         fail(sign.error, sign.status or 1)
+    if sign.status in (ClusterError.exit_status, InterruptedRunError.exit_status):
         click.echo(f"to resume: {sign.resume}", err=True)
     return sign.status or 0
 

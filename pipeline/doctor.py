@@ -13,7 +13,7 @@ from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import print_line
 from pipeline.diagnosis.access import Errand, access
 from pipeline.diagnosis.examination import admit, at_once, by_trying
-from pipeline.diagnosis.findings import Finding, Level
+from pipeline.diagnosis.findings import Finding, Level, counted
 from pipeline.diagnosis.vitals import Vitals
 from pipeline.ending import carry_out
 from pipeline.errors import ClusterError, PipelineError, UsageError
@@ -75,7 +75,10 @@ def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: M
     with connected_client(options) as client:
         patient, found = admit(client, config.min_workers)
         diagnosis.processes.extend((patient.client, *patient.processes))
-        diagnosis.findings.extend([*found, *at_once(patient), *by_trying(client, patient)])
+        diagnosis.findings.extend([*found, *at_once(patient)])
+        if not patient.workers:
+            return
+        diagnosis.findings.extend(by_trying(client, patient))
         if ends is not None and spec is not None:
             image = next(ends.listed()).url
             errand = Errand(image, ends.source_options, ends.destination, spec, options_from_environment())
@@ -119,7 +122,8 @@ def _print(diagnosis: Diagnosis) -> None:
         print_line(finding.level, f"{finding.check:<12} {finding}")
     counts = {level: sum(finding.level is level for finding in diagnosis.findings) for level in Level}
     n_problems, n_warnings = counts[Level.PROBLEM], counts[Level.WARNING]
-    print_line("in all", f"{n_problems} problems, {n_warnings} warnings, {counts[Level.OK]} checks without a finding")
+    told = f"{counted(n_problems, 'problem')}, {counted(n_warnings, 'warning')}, {counted(counts[Level.OK], 'check')} passed"
+    print_line("in all", told)
 
 
 _HELP = """Say what is wrong with a cluster, and how to mend it.

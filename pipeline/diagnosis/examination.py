@@ -12,7 +12,7 @@ from distributed import Client
 
 from pipeline.diagnosis import questions
 from pipeline.diagnosis.connections import encryption
-from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
+from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
 from pipeline.diagnosis.machines import allocator, clocks, cuda, devices, memory, nannies, threads
 from pipeline.diagnosis.software import OURS, PACKAGES, packages, python
 from pipeline.diagnosis.vitals import Cuda, Patient, Vitals
@@ -24,13 +24,17 @@ ANSWER_S = 30.0
 """Seconds that a process has for an answer; importing torch for the first time is part of some."""
 
 
+_OF_ALL = (python, packages, encryption, clocks)
+_OF_WORKERS = (devices, memory, threads, nannies, allocator)
+
+
 def ask(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
     """Return what each worker answers, by its address; an exception where it raises one, or none in time."""
     return client.sync(_ask, client, question, args)  # type: ignore[no-any-return]
 
 
 async def _ask(client: Client, question: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
-    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    workers = list(await client.scheduler.ncores())
     answers = (client._run(question, *args, workers=[worker], on_error="return") for worker in workers)  # noqa: SLF001  a worker that hangs must not hold up the others
     told = await asyncio.gather(*(asyncio.wait_for(answer, ANSWER_S) for answer in answers), return_exceptions=True)
     return {worker: one[worker] if isinstance(one, dict) else one for worker, one in zip(workers, told, strict=True)}
@@ -74,7 +78,7 @@ def admit(client: Client, min_workers: int) -> tuple[Patient, list[Finding]]:
 
 def at_once(patient: Patient) -> list[Finding]:
     """Return what can be found without importing anything: the half that a run does itself."""
-    checks = (python, packages, encryption, devices, memory, threads, clocks, nannies, allocator)
+    checks = _OF_ALL + (_OF_WORKERS if patient.workers else ())
     return [finding for check in checks for finding in check(patient)]
 
 
@@ -105,12 +109,12 @@ def _silent(workers: Mapping[str, Any]) -> list[Finding]:
         for address, answer in workers.items()
         if not isinstance(answer, dict)
     ]
-    return findings("answers", complaints, f"all {len(workers):,} workers answer")
+    return findings("answers", complaints, f"from {counted(len(workers), 'worker')}")
 
 
 def _presence(patient: Patient, min_workers: int) -> list[Finding]:
     n_workers = len(patient.workers)
     if n_workers >= min_workers:
         return []
-    what = f"{patient.address} has {n_workers:,} workers, and {min_workers:,} were asked for"
+    what = f"{patient.address} has {counted(n_workers, 'worker')}, and {min_workers:,} were asked for"
     return [Finding(Level.PROBLEM, "workers", what, f"start some there: dask worker {patient.address}")]

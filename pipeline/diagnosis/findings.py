@@ -59,3 +59,12 @@ def findings(check: str, complaints: Iterable[Complaint], otherwise: str) -> lis
         shared.setdefault((complaint.level, complaint.what, complaint.mend), []).append(complaint.process)
     found = [Finding(level, check, what, mend, tuple(where)) for (level, what, mend), where in shared.items()]
     return found or [Finding(Level.OK, check, otherwise)]
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "worker"), counted(1200, "worker")
+    ('1 worker', '1,200 workers')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

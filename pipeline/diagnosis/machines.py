@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
+from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
 from pipeline.diagnosis.vitals import Cuda, Patient, Vitals
 
 LEAST_BYTES = 2 << 30
@@ -24,7 +24,8 @@ def devices(patient: Patient) -> list[Finding]:
     complaints = [*_shared(patient.workers), *(idle for workers in patient.hosts.values() for idle in _idle(workers))]
     used = {gpu for worker in patient.workers for gpu in worker.visible_gpus[:1]}
     n_without = sum(not worker.visible_gpus for worker in patient.workers)
-    return findings("devices", complaints, f"{len(used)} GPUs, one worker each; {n_without} workers infer on their CPU")
+    told = f"{counted(len(used), 'GPU')}, one worker each; {counted(n_without, 'worker')} without"
+    return findings("devices", complaints, told if used else "no GPU: all workers infer on their CPU")
 
 
 def cuda(patient: Patient, told: Sequence[Cuda | None]) -> list[Finding]:
@@ -72,9 +73,8 @@ def allocator(patient: Patient) -> list[Finding]:
         if worker.libc != "glibc" or any(name in worker.preloaded for name in _ALLOCATORS)
     ]
     n_set = sum(not worker.has_no_trim_threshold for worker in patient.workers)
-    return findings(
-        "allocator", complaints, f"glibc's; a run mends MALLOC_TRIM_THRESHOLD_, which {n_set} workers have set"
-    )
+    told = f"glibc's; a run mends MALLOC_TRIM_THRESHOLD_, which {counted(n_set, 'worker')} got from Dask"
+    return findings("allocator", complaints, told)
 
 
 def clocks(patient: Patient) -> list[Finding]:
@@ -123,7 +123,7 @@ def _idle(workers: Sequence[Vitals]) -> Iterator[Complaint]:
     taken = {gpu for worker in workers for gpu in worker.visible_gpus[:1]}
     n_idle = max(worker.n_gpus for worker in workers) - len(taken)
     if n_idle > 0:
-        what, mend = f"{n_idle} of its GPUs have no worker", "start one for each (dask cuda worker)"
+        what, mend = f"{counted(n_idle, 'GPU')} of it without a worker", "start one for each (dask cuda worker)"
         yield Complaint(Level.WARNING, f"host {workers[0].host}", what, mend)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from distributed.versions import optional_packages, required_packages
 
-from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
+from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
 from pipeline.diagnosis.vitals import Patient, Vitals
 
 OURS = "dask-image-inference"
@@ -71,4 +71,4 @@ def _minor(process: Vitals) -> str:
 
 
 def _all(patient: Patient) -> str:
-    return f"client, scheduler and {len(patient.workers):,} workers"
+    return f"client, scheduler and {counted(len(patient.workers), 'worker')}"
