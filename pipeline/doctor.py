@@ -121,9 +121,8 @@ def _print(diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         print_line(finding.level, f"{finding.check:<12} {finding}")
     counts = {level: sum(finding.level is level for finding in diagnosis.findings) for level in Level}
-    n_problems, n_warnings = counts[Level.PROBLEM], counts[Level.WARNING]
-    told = f"{counted(n_problems, 'problem')}, {counted(n_warnings, 'warning')}, {counted(counts[Level.OK], 'check')} passed"
-    print_line("in all", told)
+    nouns = {Level.PROBLEM: "problem", Level.WARNING: "warning", Level.OK: "passed check"}
+    print_line("in all", ", ".join(counted(counts[level], noun) for level, noun in nouns.items()))
 
 
 _HELP = """Say what is wrong with a cluster, and how to mend it.

@@ -8,7 +8,7 @@ from typing import Any
 from distributed import Client
 
 from pipeline.destination import Destination
-from pipeline.diagnosis.examination import ask
+from pipeline.diagnosis.examination import ANSWER_S, ask
 from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
 from pipeline.engine.inference import weights_of
 from pipeline.errors import PipelineError
@@ -37,7 +37,15 @@ def access(client: Client, errand: Errand) -> list[Finding]:
     """Find workers that cannot read the source, write to the destination, or have the weights."""
     told = ask(client, _tried, errand)
     answers = {address: faults for address, faults in told.items() if isinstance(faults, dict)}
+    late = [
+        Complaint(
+            Level.PROBLEM, f"worker {address}", f"no answer about storage within {ANSWER_S:g} s", "look at its log"
+        )
+        for address, answer in told.items()
+        if isinstance(answer, TimeoutError)
+    ]
     return [
+        *(findings("storage", late, "") if late else []),
         *_faults(answers, "source", f"each worker can read {errand.image}"),
         *_faults(answers, "destination", f"each worker can write to {errand.destination.url} and delete there"),
         *_faults(answers, "weights", f"each worker has them (SHA-256 {errand.spec.weights_sha256[:12]})"),

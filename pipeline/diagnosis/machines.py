@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
 from pipeline.diagnosis.vitals import Cuda, Patient, Vitals
 
-LEAST_BYTES = 2 << 30
-"""What a worker with a ResNet50 needs: 1.1 GiB for itself, and room for the batches in flight."""
+LEAST_BYTES = 1 << 30
+"""A worker that has put a batch through ResNet50 holds 0.9 GiB."""
+
+AMPLE_BYTES = LEAST_BYTES * 3 // 2
+"""With 600 MiB for the batches in flight nothing is paused or spilled, whatever the speed of the store."""
 
 _TRUSTED_SKEW_S = 5.0
 _SIGNED_SKEW_S = 15 * 60.0
@@ -129,9 +132,10 @@ def _idle(workers: Sequence[Vitals]) -> Iterator[Complaint]:
 
 def _memory_on_host(workers: Sequence[Vitals]) -> Iterator[Complaint]:
     for worker in workers:
-        if 0 < worker.memory_bytes < LEAST_BYTES:
-            what = f"a limit of {_gib(worker.memory_bytes)}, and a model with its batches takes {_gib(LEAST_BYTES)}"
-            yield Complaint(Level.PROBLEM, worker.name, what, "start it with a higher --memory-limit")
+        if 0 < worker.memory_bytes < AMPLE_BYTES:
+            level = Level.PROBLEM if worker.memory_bytes < LEAST_BYTES else Level.WARNING
+            what = f"a limit of {_gib(worker.memory_bytes)}, and a ResNet50 with its batches takes {_gib(AMPLE_BYTES)}"
+            yield Complaint(level, worker.name, what, "start it with a higher --memory-limit")
         elif not worker.memory_bytes:
             what = "no memory limit: the system may end it, and what is beside it"
             yield Complaint(Level.WARNING, worker.name, what, "start it with --memory-limit")
