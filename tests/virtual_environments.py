@@ -41,6 +41,8 @@ def environment(folder: Path, *, without: Sequence[str] = (), paths: Sequence[Pa
 
 def _names_of(package: str) -> Iterator[str]:
     """Yield the names of a distribution's files and folders in site-packages, its metadata too."""
+    # The metadata that is found may be that of a source folder, which an editable install leaves there.
+    yield from (entry.name for entry in _HERE.glob(f"{package.replace('-', '_')}-*.dist-info"))
     try:
         files = distribution(package).files or ()
     except PackageNotFoundError:
