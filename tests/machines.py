@@ -1,4 +1,4 @@
-"""Machines of one network on this one: network namespaces with an address each, joined by a switch. Linux and root only.
+"""Machines of a network, on this one: network namespaces with an address each, joined by a switch. Linux and root only.
 
 What runs in one of them reaches the others by their addresses and by nothing else: loopback is its own, and there is no
 way to this machine's network or out. Processors, memory and disks are shared. See ip-netns(8) and veth(4).
@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import psutil
 
+_IP = shutil.which("ip")
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -104,10 +105,10 @@ def network(addresses: Iterable[str], folder: Path) -> Iterator[dict[str, Machin
 
 def why_there_is_no_network() -> str | None:
     """Return what is missing for `network` here; None where it works."""
-    if shutil.which("ip") is None:
+    if _IP is None:
         return "no program ip here: install iproute2"
     probe = f"probe-{uuid4().hex[:8]}"
-    tried = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    tried = subprocess.run([_IP, "netns", "add", probe], capture_output=True, text=True, check=False)
     if tried.returncode:
         return f"network namespaces are not permitted here ({tried.stderr.strip()}): run as root"
     _ip("netns", "delete", probe)
@@ -115,7 +116,7 @@ def why_there_is_no_network() -> str | None:
 
 
 def _ip(*args: str) -> None:
-    done = subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(_IP), *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(args)}: {done.stderr}"
 
 

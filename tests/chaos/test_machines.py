@@ -37,7 +37,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def desk(drawings, weights, tmp_path_factory):
-    """The machine of the person who runs the job, with an S3 server; on the others the recipe's commands are at work."""
+    """The machine of whoever runs the job, with an S3 server; on the others the recipe's commands are at work."""
     folder = tmp_path_factory.mktemp("machines")
     with pytest.MonkeyPatch.context() as patch, network([SCHEDULER, *WORKERS, DESK], folder) as machines:
         for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": f"http://{DESK}:9000"}).items():
