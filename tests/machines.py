@@ -110,7 +110,7 @@ def why_there_is_no_network() -> str | None:
     probe = f"probe-{uuid4().hex[:8]}"
     tried = subprocess.run([_IP, "netns", "add", probe], capture_output=True, text=True, check=False)
     if tried.returncode:
-        return f"network namespaces are not permitted here ({tried.stderr.strip()}): run as root"
+        return f"no network namespaces are permitted here ({tried.stderr.strip()}): they take root, with CAP_SYS_ADMIN"
     _ip("netns", "delete", probe)
     return None
 

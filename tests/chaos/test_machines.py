@@ -135,15 +135,17 @@ def test_the_recipe_s_commands_make_a_cluster_that_does_the_job(desk):
     assert_whole(desk, "undisturbed")
 
 
-def test_a_machine_that_is_cut_off_in_mid_run_costs_time_and_no_image(desk):
+def test_a_machine_that_is_cut_off_in_mid_run_costs_time_and_no_image(desk, capsys):
     process = desk.run("cut-off")
-    while len(desk.parts("cut-off")) < 3 and process.poll() is None:
+    while len(desk.parts("cut-off")) < 2 and process.poll() is None:
         time.sleep(0.1)
 
     desk.machines[WORKERS[0]].cut_off()
-    n_before = len(desk.parts("cut-off"))
+    n_before, began = len(desk.parts("cut-off")), time.monotonic()
     status, said = ended(process, CUT_OFF_S)
+    with capsys.disabled():
+        print(f"\n  cut off after {n_before} of {N_PARTS} parts; the others took {time.monotonic() - began:.0f} s")
 
-    assert 3 <= n_before < N_PARTS
+    assert 2 <= n_before < N_PARTS
     assert status == 0, said
     assert assert_whole(desk, "cut-off") == assert_whole(desk, "undisturbed")
