@@ -96,7 +96,7 @@ class Composed:
             **self._surroundings(said),
         )
 
-    def await_healthy(self, timeout_s: float = 60) -> None:
+    def await_healthy(self, timeout_s: float = 120) -> None:
         """Return once each service that was started passes its own health check.
 
         Raises

@@ -206,7 +206,7 @@ def test_the_job_goes_through_the_very_commands_of_the_file(composed, drawings, 
     composed.await_healthy()
 
     done = composed.run("demo", "--precision=fp32", "--batch-size=4", "--batches-per-part=2", "--min-workers=2",
-                        "--max-failure-rate=0.2", timeout_s=120)  # fmt: skip
+                        "--max-failure-rate=0.2", timeout_s=150)  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"dashboard    http://127.0.0.1:{composed.port('DASHBOARD_PORT')}/status" in done.stdout
