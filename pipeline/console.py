@@ -23,10 +23,9 @@ _PLAIN_INTERVAL_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The first lines."""
+    """The first lines, but for the dashboard's: that is shown as soon as there is one."""
 
     run_id: str
-    dashboard: str | None
     destination: str
     model: str
     compiled: str
@@ -151,7 +150,6 @@ def printable(text: str) -> str:
 def _print_heading(heading: Heading, n_images: str) -> None:
     print_line("run", heading.run_id)
     print_line("images", n_images)
-    print_line("dashboard", heading.dashboard or "none")
     print_line("model", heading.model)
     print_line("compiled", heading.compiled)
     if heading.tuned is not None:

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias, cast
 
 from distributed import Client
 
-from cluster.connect import ClusterOptions, connect, local_kind
+from cluster.connect import ClusterOptions, connect, is_local, local_kind
 from cluster.forkserver import start_forkserver
+from cluster.security import TlsFiles
 from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
@@ -27,6 +28,7 @@ from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
 from pipeline.storage import options_from_environment
+from pipeline.upload import this_package
 
 _WORKERS_IMPORT = ("distributed.nanny", "pipeline.engine.tasks", "pipeline.stages.model")
 
@@ -163,14 +165,19 @@ def is_on_cpu(config: RunConfig, client: Client) -> bool:
 
 
 def _cluster_options(config: RunConfig, setting: Setting) -> ClusterOptions:
+    tls = TlsFiles(config.tls_ca_file, config.tls_cert, config.tls_key)
+    upload = this_package() if config.upload and not is_local(config.cluster) else None
     try:
-        return ClusterOptions(config.cluster, config.workers, config.min_workers, setting.threads_per_worker)
+        return ClusterOptions(
+            config.cluster, config.workers, config.min_workers, setting.threads_per_worker, tls, upload
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
 def _told(client: Client, question: Callable[[], Any], what: str) -> set[Any]:
-    futures = [client.submit(question, workers=[worker], pure=False) for worker in client.nthreads()]
+    workers = list(client.nthreads()) or [None]  # where there is none in this moment, one may come for this
+    futures = [client.submit(question, workers=worker, pure=False) for worker in workers]
     try:
         return {future.result(timeout=_ANSWER_S) for future in futures}
     except Exception as error:

@@ -24,6 +24,7 @@ from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.evaluation.trials import Tuning
 from pipeline.interrupt import StopRequest, stop_on_signals
+from pipeline.performance import check_writable, performance_reported
 from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, joined_workers, provide
@@ -84,6 +85,7 @@ def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stop, stopwatch = stop or StopRequest(), Stopwatch()
+    check_writable(config.performance_report)
     ends, spec = check_ends(config), check_model(config)
     labels = check_labels(config, ends, spec)
     stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels)
@@ -143,14 +145,16 @@ def _carry_out(
     setting = tuning.best if tuning else asked_for(config)
     with ExitStack() as stack:
         client = stack.enter_context(joined_workers(config, setting))
+        print_line("dashboard", client.dashboard_link or "none")
         given = provided(begun.run_id, setting, client)
         stack.enter_context(prepared_workers(client, given.job))
+        stack.enter_context(performance_reported(client, config.performance_report))
         record = take_destination(
             config, ends.destination, ends.selection.source, given.spec, begun.run_id, begun.labels.identity
         )
         begun.stopwatch.lap("connect")
 
-        heading = _heading(record["run_id"], config, given, client, tuning)
+        heading = _heading(record["run_id"], config, given, tuning)
         console = stack.enter_context(closing(Console(heading)))
         limits = Limits(config.max_failure_rate, config.stall_timeout)
         batching = batching_of(config, setting)
@@ -195,11 +199,11 @@ def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tunin
     return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
 
 
-def _heading(run_id: str, config: RunConfig, given: Provision, client: Client, tuning: Tuning | None) -> Heading:
+def _heading(run_id: str, config: RunConfig, given: Provision, tuning: Tuning | None) -> Heading:
     spec = given.spec
     model = f"{spec.name} {redact(config.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
     tuned = str(tuning) if tuning else None
-    return Heading(run_id, client.dashboard_link, given.job.destination.url, model, given.compiled, tuned)
+    return Heading(run_id, given.job.destination.url, model, given.compiled, tuned)
 
 
 def _log_to_stderr(debug: bool) -> None:
