@@ -87,8 +87,7 @@ class Parcel:
             (folder / _USERS / _user(server, user)).unlink(missing_ok=True)
             if not any((folder / _USERS).glob("*")):
                 sys.path.remove(str(folder))
-                sys.path_importer_cache.pop(str(folder), None)
-                _forget_modules(folder)
+                _forget_modules(f"{folder}/")
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _is_uploaded(self, folder: Any) -> bool:
@@ -183,13 +182,14 @@ def _user(server: Any, name: str) -> str:
     return f"{name}-{server.id}"
 
 
-def _forget_modules(folder: Path) -> None:
-    """Drop the modules that came from a folder, and what Dask's registry of sizes knows of their classes."""
+def _forget_modules(folder: str) -> None:
+    """Drop what Python holds of a folder, and what Dask's registry of sizes knows of the classes that came from it."""
     from dask.sizeof import sizeof  # noqa: PLC0415  travels with this function
 
-    names = [
-        name for name, module in sys.modules.items() if str(getattr(module, "__file__", None)).startswith(f"{folder}/")
-    ]
+    for place in [place for place in sys.path_importer_cache if f"{place}/".startswith(folder)]:
+        del sys.path_importer_cache[place]
+    files = {name: str(getattr(module, "__file__", None)) for name, module in sys.modules.items()}
+    names = [name for name, file in files.items() if file.startswith(folder)]
     for name in names:
         del sys.modules[name]
     for kind in [kind for kind in sizeof._lookup if getattr(kind, "__module__", None) in names]:  # noqa: SLF001  it has no way to unregister

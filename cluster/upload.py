@@ -65,11 +65,13 @@ def uploaded(client: Client, parcel: Parcel) -> Iterator[None]:
     name = f"upload-{parcel.digest}-{client.id}"
     with _by_value():
         _refuse_unfit(client, parcel)
-        try:
+    try:
+        with _by_value():
             client.register_plugin(PackageOnScheduler(name, parcel, client.id))
             client.register_plugin(PackageOnWorker(name, parcel))
-            yield
-        finally:
+        yield
+    finally:
+        with _by_value():
             _take_away(client, name)
 
 
