@@ -67,5 +67,6 @@ def _has_task_stream(dask_scheduler: Scheduler) -> bool:
 
 def _drop_task_stream(dask_scheduler: Scheduler) -> None:
     """Take the plugin away, unless somebody else is there who may have begun a report meanwhile."""
-    if len(dask_scheduler.clients) <= 1 and _TASK_STREAM in dask_scheduler.plugins:
+    clients = [name for name in dask_scheduler.clients if name != "fire-and-forget"]  # which is no client
+    if len(clients) <= 1 and _TASK_STREAM in dask_scheduler.plugins:
         dask_scheduler.remove_plugin(_TASK_STREAM)
