@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from distributed import Client
 
+from cluster.upload import uploaded
 from pipeline.config import RunConfig
 from pipeline.demo.s3 import fill_bucket
 from pipeline.errors import ClusterError
@@ -98,6 +100,7 @@ def test_every_process_has_the_package_in_the_meantime_those_that_join_late_too(
             watcher.wait_for_workers(2, timeout=60)
             _await(lambda: list(watcher.run(_version).values()) == [this_package().version] * 2)
             assert watcher.run_on_scheduler(_version) == this_package().version
+            assert set(watcher.run(_shape_decoded_apart).values()) == {(3, 8, 8)}
         late.terminate()
         late.wait(timeout=30)
         _await(lambda: len(watcher.nthreads()) == 1)
@@ -114,6 +117,45 @@ def _version():
 
 
 _version.__module__ = "__main__"
+
+
+def _shape_decoded_apart():
+    """Decode an image in a child process, which has to find the package too."""
+    import io
+
+    from PIL import Image
+
+    from pipeline.engine.isolation import decode_apart
+    from pipeline.records import ImageRef, Transform
+
+    image = io.BytesIO()
+    Image.new("RGB", (12, 10)).save(image, "png")
+    transform = Transform(resize_size=10, crop_size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
+    (sample,) = decode_apart([(ImageRef("s3://b/1.png", "e", 1), image.getvalue())], transform)
+    return sample.pixels.shape
+
+
+_shape_decoded_apart.__module__ = "__main__"
+
+
+def test_a_worker_that_joins_late_and_cannot_take_part_goes_again(strangers, watcher, tmp_path):
+    python = environment(tmp_path / "poor", without=("stamina",))
+
+    with left_as_found(watcher, with_modules=True), joined(strangers):
+        late = strangers.add_worker(python=str(python))
+        late.wait(timeout=60)
+        assert set(watcher.run(_version).values()) == {this_package().version}
+
+    assert "lacks stamina: install that there" in strangers.log.read_text()
+
+
+def test_other_files_of_the_same_version_are_not_mixed_in(strangers, watcher):
+    others = replace(this_package(), digest="0123456789abcdef")
+
+    with left_as_found(watcher, with_modules=True), joined(strangers) as client:
+        with pytest.raises(ConnectionError, match="the scheduler holds another upload of"), uploaded(client, others):
+            pass
+        assert set(client.run(_version).values()) == {this_package().version}
 
 
 def test_two_uploads_share_one_copy_which_goes_with_the_last(strangers, watcher):
