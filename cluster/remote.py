@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask.config
 from distributed import Client
-from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
+
+from cluster.security import TlsFiles, security_of, why_refused
 
 CONNECT_S = 10.0
 """Seconds in which a scheduler must answer."""
@@ -18,27 +20,25 @@ _ADDRESS = re.compile(r"(\w+://)?[\w.\-\[\]:]+:\d+/?")
 
 
 @contextmanager
-def join_cluster(address_or_file: str) -> Iterator[Client]:
+def join_cluster(address_or_file: str, tls: TlsFiles = TlsFiles()) -> Iterator[Client]:  # noqa: B008  immutable
     """Yield a client of a running scheduler; closing it closes nothing else.
 
     Raises
     ------
     ValueError
-        If this is neither an address nor a scheduler file, or its scheduler asks for certificates and there are none.
+        If this is neither an address nor a scheduler file, or the certificates are not what its scheduler asks for.
     ConnectionError
         If no scheduler answers in time.
     """
-    address = _address(address_or_file)
-    if address.startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
-        raise ValueError(
-            f"--cluster {address_or_file}: {address} takes only clients with a certificate; "
-            "set distributed.comm.tls in Dask's YAML"
-        )
+    address = _address(address_or_file, tls)
+    security = security_of(address_or_file, address, tls)
     # pipeline.diagnosis says it in one line, and refuses.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        client = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
     except (OSError, TimeoutError, ValueError) as error:
+        if why := why_refused(address_or_file, address, security):
+            raise ValueError(why) from error
         raise ConnectionError(
             f"--cluster {address_or_file}: no scheduler answers there within {CONNECT_S:g} s"
         ) from error
@@ -46,14 +46,15 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
         yield client
 
 
-def _address(address_or_file: str) -> str:
+def _address(address_or_file: str, tls: TlsFiles) -> str:
     if Path(address_or_file).is_file():
         try:
             return str(json.loads(Path(address_or_file).read_text())["address"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"--cluster {address_or_file}: this file names no scheduler's address") from error
     if _ADDRESS.fullmatch(address_or_file):
-        return address_or_file if "://" in address_or_file else f"tcp://{address_or_file}"
+        protocol = "tls" if tls.is_given else dask.config.get("distributed.comm.default-scheme")
+        return address_or_file if "://" in address_or_file else f"{protocol}://{address_or_file}"
     raise ValueError(
         f"--cluster {address_or_file}: expected auto, cuda, cpu, a scheduler's address such as tcp://10.0.0.7:8786, "
         "or the path of an existing scheduler file"

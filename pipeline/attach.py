@@ -79,6 +79,8 @@ class Watched:
 
     def __init__(self, sign: Sign) -> None:
         self.console = Console()
+        for line in sign.opening:
+            self.console.told(line)
         if sign.heading is not None:
             self.console.headed(sign.heading)
         self._n_found, self._n_classified = sign.n_found, sign.n_classified

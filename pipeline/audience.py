@@ -16,10 +16,9 @@ Line: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The first lines."""
+    """The first lines, but for the dashboard's: that is told as soon as there is one."""
 
     run_id: str
-    dashboard: str | None
     destination: str
     model: str
     compiled: str
@@ -33,7 +32,6 @@ class Heading:
         return [
             ("run", self.run_id),
             ("images", n_images),
-            ("dashboard", self.dashboard or "none"),
             ("model", self.model),
             ("compiled", self.compiled),
             *([("tuned", self.tuned)] if self.tuned is not None else []),

@@ -40,6 +40,9 @@ class Sign:
     n_told: int = 0
     """Grows with each sign."""
 
+    opening: tuple[Line, ...] = ()
+    """What was told before the heading."""
+
     heading: Heading | None = None
     n_planned: int = 0
     is_closed: bool = False
@@ -49,6 +52,8 @@ class Sign:
     n_classified: int = 0
     n_failed: int = 0
     lines: tuple[Line, ...] = ()
+    """What was told after it."""
+
     status: int | None = None
     """The exit status that the run ended with; None while it goes on."""
 
@@ -61,7 +66,14 @@ class Sign:
         if told is None:
             return None
         heading = Heading(**told["heading"]) if told["heading"] else None
-        return cls(**told | {"heading": heading, "lines": tuple((label, text) for label, text in told["lines"])})
+        lines = {part: tuple((label, text) for label, text in told[part]) for part in ("opening", "lines")}
+        return cls(**told | {"heading": heading} | lines)
+
+    @property
+    def first_lines(self) -> list[Line]:
+        """What is known of a run that has begun."""
+        n_images = f"{self.n_planned:,}{'' if self.is_closed else ' so far, the listing goes on'}"
+        return [*self.opening, *(self.heading.lines(n_images) if self.heading else ())]
 
 
 @dataclass
@@ -120,7 +132,8 @@ class Beacon:
 
     def told(self, line: Line) -> None:
         """Take note."""
-        self._change(lines=(*self.sign.lines, line))
+        part = "lines" if self.sign.heading else "opening"
+        self._change(**{part: (*getattr(self.sign, part), line)})
 
     def close(self) -> None:
         """Go on: results follow."""

@@ -38,9 +38,22 @@ class RunConfig:
     workers: int | None = _option(
         "Worker processes of a local cluster (default: one per GPU, or per 8 cores).", None, COUNT
     )
-    min_workers: int = _option("Begin with the first N workers.", 1, COUNT)
+    min_workers: int = _option(
+        "Begin with the first N workers; 0 is for a cluster that begins them when there is work.",
+        1,
+        click.IntRange(min=0),
+    )
     threads_per_worker: int | None = _option(
         "Task slots of each local worker (default: its share of the cores, and one to spare).", None, COUNT
+    )
+    tls_ca_file: str | None = _option("CA file of a tls:// scheduler, in PEM, as Dask has it.", None, metavar="FILE")
+    tls_cert: str | None = _option("Certificate for a tls:// scheduler, in PEM.", None, metavar="FILE")
+    tls_key: str | None = _option("Private key of --tls-cert, in PEM.", None, metavar="FILE")
+    upload: bool = _option(
+        "Bring this package to a scheduler and workers that lack it, for as long as the run needs it.",
+        False,
+        bool,
+        is_flag=True,
     )
     model_resource: str = _option(
         "Only workers with this Dask resource load the model, where there are such; others help with decoding.",
@@ -108,6 +121,9 @@ class RunConfig:
     )
     stall_timeout: float = _option(
         "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"
+    )
+    performance_report: str | None = _option(
+        "Write Dask's own report on the run (task stream, profile, bandwidth) to an HTML file.", None, metavar="FILE"
     )
     no_report: bool = _option("Leave out DESTINATION/report.html.", False, bool, is_flag=True)
     detach: bool = _option(

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 
 from distributed import Client, Future, fire_and_forget, get_worker, secede
 
-from pipeline.audience import Line
+from pipeline.audience import Audience, Line
 from pipeline.beacon import Beacon, Sign
 from pipeline.config import RunConfig, command_line
 from pipeline.destination import Destination
 from pipeline.errors import ClusterError, PipelineError
 from pipeline.evaluation.trials import Setting
-from pipeline.execution import execute
+from pipeline.execution import Workers, execute
 from pipeline.interrupt import StopRequest
 from pipeline.provenance import new_run_id
 from pipeline.storage import options_from_environment, resolve_url
@@ -80,15 +80,19 @@ def drive(config: RunConfig, session: str) -> Ending:
         def workers(_: Setting) -> AbstractContextManager[Client]:
             return nullcontext(client)
 
-        try:
-            execute(config, workers, stop, beacon)
-            ending = Ending(0, None, beacon.sign.lines)
-        except PipelineError as error:
-            ending = Ending(error.exit_status, str(error), beacon.sign.lines)
-        except Exception as error:  # noqa: BLE001  the last resort, as in the command
-            ending = Ending(1, f"internal error: {type(error).__name__}: {error}", beacon.sign.lines)
-        beacon.ended(ending.status, ending.error)
-        return ending
+        status, error = _carried_out(config, workers, stop, beacon)
+        beacon.ended(status, error)
+        return Ending(status, error, (*beacon.sign.opening, *beacon.sign.lines))
+
+
+def _carried_out(config: RunConfig, workers: Workers, stop: StopRequest, audience: Audience) -> tuple[int, str | None]:
+    try:
+        execute(config, workers, stop, audience)
+    except PipelineError as error:
+        return error.exit_status, str(error)
+    except Exception as error:  # noqa: BLE001  the last resort, as in the command
+        return 1, f"internal error: {type(error).__name__}: {error}"
+    return 0, None
 
 
 def _ending(driver: Future) -> Ending:

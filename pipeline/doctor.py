@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cluster.connect import ClusterOptions, is_local
+from cluster.connect import is_local
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import print_line
 from pipeline.diagnosis.access import Errand, access
@@ -18,7 +18,7 @@ from pipeline.diagnosis.vitals import Vitals
 from pipeline.ending import carry_out
 from pipeline.errors import ClusterError, PipelineError, UsageError
 from pipeline.preflight import Ends, check_ends, check_model
-from pipeline.provision import connected_client, expect_workers
+from pipeline.provision import asked_for, cluster_options, connected_client, expect_workers
 from pipeline.records import ModelSpec
 from pipeline.storage import options_from_environment
 
@@ -28,7 +28,7 @@ HEALTHY = 0
 SICK = 2
 
 _OPTIONS = (
-    *("cluster", "workers", "min_workers", "threads_per_worker"),
+    *("cluster", "workers", "min_workers", "threads_per_worker", "tls_ca_file", "tls_cert", "tls_key"),
     *("model", "weights", "categories", "anon", "requester_pays", "s3_client", "include", "exclude", "debug"),
 )
 """Those of a run that decide what is looked at."""
@@ -69,9 +69,8 @@ def diagnose(config: RunConfig) -> Diagnosis:
 
 def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: ModelSpec | None) -> None:
     expect_workers(config)
-    # Of a cluster that is there already nobody is waited for: it is looked at as it is.
-    n_awaited = config.min_workers if is_local(config.cluster) else 0
-    options = ClusterOptions(config.cluster, config.workers, n_awaited, config.threads_per_worker)
+    # A cluster that is there already is looked at as it is.
+    options = cluster_options(config, asked_for(config), awaits_workers=is_local(config.cluster))
     with connected_client(options) as client:
         patient, found = admit(client, config.min_workers)
         diagnosis.processes.extend((patient.client, *patient.processes))

@@ -23,6 +23,7 @@ from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError
 from pipeline.evaluation.trials import Setting, Tuning
 from pipeline.interrupt import StopRequest
+from pipeline.performance import check_writable, performance_reported
 from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, provide
@@ -46,6 +47,7 @@ def execute(config: RunConfig, workers: Workers, stop: StopRequest, audience: Au
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stopwatch = Stopwatch()
+    check_writable(config.performance_report)
     ends, spec = check_ends(config), check_model(config)
     labels = check_labels(config, ends, spec)
     stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels, audience)
@@ -120,14 +122,16 @@ def _carry_out(
     setting = tuning.best if tuning else asked_for(config)
     with ExitStack() as stack:
         client = stack.enter_context(workers(setting))
+        audience.told(("dashboard", client.dashboard_link or "none"))
         given = provided(begun.run_id, setting, client)
         stack.enter_context(prepared_workers(client, given.job))
+        stack.enter_context(performance_reported(client, config.performance_report))
         record = take_destination(
             config, ends.destination, ends.selection.source, given.spec, begun.run_id, begun.labels.identity
         )
         begun.stopwatch.lap("connect")
 
-        audience.headed(_heading(record["run_id"], config, given, client, tuning))
+        audience.headed(_heading(record["run_id"], config, given, tuning))
         stack.enter_context(closing(audience))
         limits = Limits(config.max_failure_rate, config.stall_timeout)
         batching = batching_of(config, setting)
@@ -177,8 +181,8 @@ def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tunin
     return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
 
 
-def _heading(run_id: str, config: RunConfig, given: Provision, client: Client, tuning: Tuning | None) -> Heading:
+def _heading(run_id: str, config: RunConfig, given: Provision, tuning: Tuning | None) -> Heading:
     spec = given.spec
     model = f"{spec.name} {redact(config.weights)} in {spec.precision} (weights SHA-256 {spec.weights_sha256[:12]})"
     tuned = str(tuning) if tuning else None
-    return Heading(run_id, client.dashboard_link, given.job.destination.url, model, given.compiled, tuned)
+    return Heading(run_id, given.job.destination.url, model, given.compiled, tuned)

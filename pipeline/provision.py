@@ -14,8 +14,11 @@ from distributed import Client
 
 from cluster.connect import ClusterOptions, connect, is_local, local_kind
 from cluster.forkserver import start_forkserver
+from cluster.security import TlsFiles
+from cluster.upload import uploaded
 from pipeline.config import RunConfig
 from pipeline.diagnosis.examination import refuse_unfit
+from pipeline.diagnosis.software import OURS
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
 from pipeline.engine.worker import Job, model_resource
@@ -28,6 +31,7 @@ from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
 from pipeline.storage import options_from_environment
+from pipeline.upload import this_package
 
 _WORKERS_IMPORT = ("distributed.nanny", "pipeline.engine.tasks", "pipeline.stages.model")
 
@@ -67,7 +71,7 @@ def expect_workers(config: RunConfig) -> None:
     UsageError
         If the options contradict each other.
     """
-    options = _cluster_options(config, asked_for(config))
+    options = cluster_options(config, asked_for(config))
     if local_kind(options.cluster) == "cpu":
         start_forkserver(_WORKERS_IMPORT)
 
@@ -83,9 +87,12 @@ def joined_workers(config: RunConfig, setting: Setting) -> Iterator[Client]:
     ClusterError
         If there is no such cluster, too few workers come, or it is not fit for a run.
     """
-    with connected_client(_cluster_options(config, setting)) as client:
+    with connected_client(cluster_options(config, setting)) as client, ExitStack() as stack:
         if not is_local(config.cluster):
-            refuse_unfit(client, config.min_workers)
+            refuse_unfit(client, config.min_workers, without=OURS if config.upload else None)
+        if config.upload and not is_local(config.cluster):
+            with _told_as_ours():
+                stack.enter_context(uploaded(client, this_package()))
         yield client
 
 
@@ -93,13 +100,20 @@ def joined_workers(config: RunConfig, setting: Setting) -> Iterator[Client]:
 def connected_client(options: ClusterOptions) -> Iterator[Client]:
     """Yield a client with workers, as they are; raises as `joined_workers`."""
     with ExitStack() as stack:
-        try:
+        with _told_as_ours():
             client = stack.enter_context(connect(options))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        except (ConnectionError, TimeoutError) as error:
-            raise ClusterError(str(error)) from error
         yield client
+
+
+@contextmanager
+def _told_as_ours() -> Iterator[None]:
+    """Raise what the cluster's side raises as an error with an exit status."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except (ConnectionError, TimeoutError) as error:
+        raise ClusterError(str(error)) from error
 
 
 def provide(
@@ -171,15 +185,17 @@ def is_on_cpu(config: RunConfig, client: Client) -> bool:
     return kind == "cpu" if kind in ("cpu", "cuda") else not any(_told(client, has_gpu, "device"))
 
 
-def _cluster_options(config: RunConfig, setting: Setting) -> ClusterOptions:
-    try:
-        return ClusterOptions(config.cluster, config.workers, config.min_workers, setting.threads_per_worker)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+def cluster_options(config: RunConfig, setting: Setting, *, awaits_workers: bool = True) -> ClusterOptions:
+    """Return which workers to use; raise `UsageError` where the options contradict each other."""
+    tls = TlsFiles(config.tls_ca_file, config.tls_cert, config.tls_key)
+    with _told_as_ours():
+        n_min, n_threads = config.min_workers, setting.threads_per_worker
+        return ClusterOptions(config.cluster, config.workers, n_min, n_threads, tls, awaits_workers)
 
 
 def _told(client: Client, question: Callable[[], Any], what: str) -> set[Any]:
-    futures = [client.submit(question, workers=[worker], pure=False) for worker in client.nthreads()]
+    workers = list(client.nthreads()) or [None]  # where there is none in this moment, one may come for this
+    futures = [client.submit(question, workers=worker, pure=False) for worker in workers]
     try:
         return {future.result(timeout=_ANSWER_S) for future in futures}
     except Exception as error:

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from cluster.connect import is_local
+from pipeline.beacon import Sign
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.console import Console, print_line
-from pipeline.detaching import Ending, detach
+from pipeline.detaching import detach
 from pipeline.ending import explain, fail
 from pipeline.errors import InterruptedRunError, PipelineError, UsageError
 from pipeline.execution import execute
@@ -76,23 +77,27 @@ def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
 
 def _detach(config: RunConfig) -> int:
     """Leave the run to its cluster, once it goes on there; return the status, where it has ended already."""
-    if is_local(config.cluster):
-        raise UsageError(
-            f"--detach --cluster {config.cluster}: this cluster ends with the command; give one that stays"
-        )
+    _check_can_be_left(config)
     ends, spec = check_ends(config), check_model(config)
     check_labels(config, ends, spec)
     with joined_workers(config, asked_for(config)) as client:
         begun = detach(client, config, ends.destination)
-    if isinstance(begun, Ending):
-        for line in begun.lines:
-            print_line(*line)
-        return fail(begun.error, begun.status) if begun.error else begun.status
-    if begun.heading is not None:
-        for line in begun.heading.lines(f"{begun.n_planned:,} so far"):
-            print_line(*line)
-    print_line("detached", f"follow it with: python -m pipeline.attach {config.destination}")
-    return 0
+    for line in begun.first_lines if isinstance(begun, Sign) else begun.lines:
+        print_line(*line)
+    if isinstance(begun, Sign):
+        print_line("detached", f"follow it with: python -m pipeline.attach {config.destination}")
+        return 0
+    return fail(begun.error, begun.status) if begun.error else begun.status
+
+
+def _check_can_be_left(config: RunConfig) -> None:
+    for option, given, why in (
+        ("--cluster", config.cluster if is_local(config.cluster) else None, "this cluster ends with the command"),
+        ("--upload", config.upload, "the package goes when this command ends; install it there"),
+        ("--performance-report", config.performance_report, "it would be a file of the worker's that drives the run"),
+    ):
+        if given:
+            raise UsageError(f"--detach cannot be given with {option}{'' if given is True else f' {given}'}: {why}")
 
 
 def _log_to_stderr(debug: bool) -> None:

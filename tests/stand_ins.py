@@ -1,5 +1,7 @@
 """Plain functions that stand in for a model where a test is about something else. Importable, so they can travel."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,16 @@ def brightest(pixels: NDArray[np.uint8]) -> Prediction:
 
 def load_brightest():
     return brightest
+
+
+def darkest(pixels: NDArray[np.uint8]) -> Prediction:
+    """Answer as `brightest` does, by other classes: what weights of somebody else's would say."""
+    answer = brightest(pixels)
+    return replace(answer, class_index=999 - answer.class_index)
+
+
+def load_darkest():
+    return darkest
 
 
 LOADS: list[int] = []

@@ -39,6 +39,7 @@ COMMAND_ROOMS = (
     "pipeline.fingerprint",
     "pipeline.interrupt",
     "pipeline.pages",
+    "pipeline.performance",
     "pipeline.preflight",
     "pipeline.provenance",
     "pipeline.provision",
@@ -170,6 +171,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.errors",
         "pipeline.evaluation.trials",
         "pipeline.interrupt",
+        "pipeline.performance",
         "pipeline.preflight",
         "pipeline.provenance",
         "pipeline.provision",
@@ -213,6 +215,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.storage",
     ),
     "pipeline.diagnosis": (
+        "cluster.security",
         "pipeline.destination",
         "pipeline.diagnosis",
         "pipeline.engine",
@@ -234,7 +237,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.records",
         "pipeline.stages",
         "pipeline.storage",
+        "pipeline.upload",
     ),
+    "pipeline.upload": ("cluster",),
+    "pipeline.performance": ("pipeline.errors",),
+    # dask's own command line: it imports a command when that is typed
+    "pipeline.dask_cli": ("pipeline.compare", "pipeline.report", "pipeline.run", "pipeline.verify"),
     "pipeline.tuning": (
         "cluster",
         "pipeline.config",
@@ -258,12 +266,13 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "click": (
         "pipeline.config",
         "pipeline.console",
+        "pipeline.dask_cli",
         "pipeline.demo.__main__",
         "pipeline.ending",
         "pipeline.interrupt",
         *(f"pipeline.{command}" for command in COMMANDS),
     ),
-    "cloudpickle": ("pipeline.diagnosis.examination",),
+    "cloudpickle": ("cluster.upload", "pipeline.diagnosis.examination"),
     # config, cluster: dask.config alone, where options come from, and what Dask's processes do
     "dask": ("pipeline.engine", "pipeline.config", "cluster"),
     "dask_cuda": ("cluster.local",),
@@ -273,6 +282,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.detaching",
         "pipeline.diagnosis",
         "pipeline.execution",
+        "pipeline.performance",
         "pipeline.provision",
         "pipeline.tuning",
         *(f"pipeline.{command}" for command in COMMANDS),
@@ -327,6 +337,8 @@ WITHOUT = {
     "pipeline.run": ("torch", "torchvision"),  # a command that is refused should not have waited for them
     "pipeline.verify": ("torch", "torchvision"),  # likewise
     "pipeline.report": ("torch", "torchvision", "distributed"),  # it looks at a table
+    "pipeline.dask_cli": ("dask", "distributed", "torch", "fsspec"),  # dask imports it at each of its commands
+    "cluster.parcel": ("cluster", "pipeline", "cloudpickle"),  # it travels to where there is nothing of ours
     "pipeline.engine.worker": ("torch", "torchvision"),  # it is unpickled on a worker's event loop
     "pipeline.engine.isolation": ("torch", "torchvision", "dask", "distributed", "fsspec", "pyarrow"),  # for children
     "pipeline.stages.model": ("torchvision",),  # two fifths of a worker's start
@@ -475,7 +487,8 @@ def test_no_module_hides_an_import_behind_a_string():
     hidden = [
         f"{module}:{node.lineno}"
         for module, path in modules_below(ROOT).items()
-        if module != "pipeline"  # what it imports late it also imports for type checkers, where we see it
+        # what the first imports late it also imports for type checkers; the second looks for what it is to bring
+        if module not in ("pipeline", "cluster.parcel")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith(("import_module", "__import__"))
     ]
@@ -519,6 +532,7 @@ def test_the_rules_that_people_rely_on_are_in_the_tables():
         "cluster",
         "pipeline.provision",
         "pipeline.tuning",
+        "pipeline.upload",
         *commands,
     }
     assert LAYERS["cluster"] == ("cluster",)

@@ -7,9 +7,7 @@ from pipeline.console import Console, printable
 from pipeline.engine.plan import PlanTotals
 from pipeline.records import Tally
 
-HEADING = Heading(
-    "20261120T000000-abc123", "http://127.0.0.1:8787/status", "s3://b/out", "resnet50", "no: --compile off"
-)
+HEADING = Heading("20261120T000000-abc123", "s3://b/out", "resnet50", "no: --compile off")
 
 
 def headed(heading: Heading) -> Console:
@@ -25,9 +23,9 @@ def test_the_first_lines_come_once_and_tell_how_many_images_there_are(capsys):
         console.planned(PlanTotals(n_images=1234), is_closed=True)
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["run", "images", "dashboard", "model", "compiled", "destination"]
+    assert [line.split()[0] for line in lines] == ["run", "images", "model", "compiled", "destination"]
     assert lines[1].split() == ["images", "1,234"]
-    assert lines[4] == "compiled     no: --compile off"
+    assert lines[3] == "compiled     no: --compile off"
 
 
 def test_what_was_tuned_is_said_where_it_was_asked_for(capsys):

@@ -154,61 +154,6 @@ def test_22_a_cluster_with_too_few_workers_is_refused(tmp_path, monkeypatch):
             pass
 
 
-@pytest.fixture
-def certificates(tmp_path):
-    """A certificate of our own making, and its key, as Dask's configuration names them."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return {"ca-file": str(tmp_path / "cert.pem"), "cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
-
-
-def test_26_a_tls_scheduler_refuses_a_plain_client_and_takes_one_with_certificates(certificates, tmp_path):
-    import dask
-
-    ours = {name: certificates[name] for name in ("cert", "key")}
-    environment = {
-        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": certificates["ca-file"],
-        "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": ours["cert"],
-        "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": ours["key"],
-        "DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls",
-    }
-    with dask_by_hand(tmp_path, 0, environment) as secured:
-        address = secured.address
-        assert address.startswith("tls://")
-
-        with pytest.raises(ValueError, match=r"set distributed.comm.tls in Dask's YAML"), join_cluster(address):
-            pass
-        with pytest.raises(ConnectionError), join_cluster(address.replace("tls://", "tcp://")):
-            pass
-        settings = {f"distributed.comm.tls.client.{name}": ours[name] for name in ours}
-        settings["distributed.comm.tls.ca-file"] = certificates["ca-file"]
-        with dask.config.set(settings), join_cluster(address) as client:
-            assert client.scheduler.address == address
-
-
 @pytest.mark.parametrize("content", ["", "[]", '{"workers": {}}', '"tcp://127.0.0.1:8786"'])
 def test_a_file_that_names_no_scheduler_is_refused(tmp_path, content):
     (tmp_path / "notes.txt").write_text(content)

@@ -75,7 +75,7 @@ def test_first_and_last_lines_tell_what_matters(finished):
 
     labels = [line.partition(" ")[0] for line in stdout.splitlines()]
 
-    assert labels[:6] == ["run", "images", "dashboard", "model", "compiled", "destination"]
+    assert labels[:6] == ["dashboard", "run", "images", "model", "compiled", "destination"]
     assert f"outcomes     {destination}/outcomes" in stdout
     assert re.search(r"^dashboard +http://127\.0\.0\.1:\d+/status$", stdout, re.MULTILINE)
     assert re.search(r"^failed +\d+ in decode: truncated image$", stdout, re.MULTILINE)

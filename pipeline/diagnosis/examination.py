@@ -50,10 +50,16 @@ def by_value() -> Iterator[None]:
         cloudpickle.unregister_pickle_by_value(questions)
 
 
-def refuse_unfit(client: Client, min_workers: int) -> None:
-    """Raise `ClusterError` if a cluster has a problem that shows at once; what is merely worse is logged."""
+def refuse_unfit(client: Client, min_workers: int, without: str | None = None) -> None:
+    """Raise `ClusterError` if a cluster has a problem that shows at once; what is merely worse is logged.
+
+    Parameters
+    ----------
+    without
+        A package that need not be there.
+    """
     patient, found = admit(client, min_workers)
-    found += at_once(patient)
+    found += at_once(patient if without is None else patient.without(without))
     for finding in found:
         if finding.level is Level.WARNING:
             logger.warning("%s", finding)

@@ -1,7 +1,7 @@
 """What processes have told of themselves. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +80,8 @@ class Patient:
         """The workers of each host."""
         names = sorted({worker.host for worker in self.workers})
         return {name: [worker for worker in self.workers if worker.host == name] for name in names}
+
+    def without(self, package: str) -> "Patient":
+        """Return the same, as if nobody asked for this package."""
+        kept = {name: version for name, version in self.client.packages.items() if name != package}
+        return replace(self, client=replace(self.client, packages=kept | {package: None}))

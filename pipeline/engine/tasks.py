@@ -3,7 +3,8 @@
 A task carries its images and the name of the run's plugin; everything else it finds on its worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 from distributed import get_worker
@@ -11,12 +12,17 @@ from distributed import get_worker
 from pipeline.destination import part_name
 from pipeline.engine.isolation import decode_apart, decode_in_time
 from pipeline.engine.worker import current_plugin
-from pipeline.errors import DeviceError, ModelLoadError, UsageError, WorkerUnfitError
+from pipeline.errors import DeviceError, ModelLoadError, StorageError, UsageError, WorkerUnfitError
 from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Receipt, Sample
 from pipeline.stages import batch as batch_stage
 from pipeline.stages.outcomes import encode_outcomes, tally_of
 from pipeline.stages.score import score
-from pipeline.storage import ReadFault, open_storage, requests_since_last
+from pipeline.storage import ReadFault, is_without_keys, open_storage, requests_since_last
+
+GIVE_KEYS = (
+    "keys never travel with a run: give the workers AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, "
+    "or an instance role of their own"
+)
 
 
 def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> list[Sample | ImageFailure]:
@@ -28,7 +34,7 @@ def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> 
         Whether one of them may kill the process that decodes it: a child process does.
     """
     plugin = current_plugin(plugin_name)
-    with plugin.spending.on("read"):
+    with plugin.spending.on("read"), _named_host():
         storage = open_storage(refs[0].url, plugin.job.source_options)
         bodies = storage.read_many([(ref.url, ref.etag) for ref in refs])
     with plugin.spending.on("decode"):
@@ -78,9 +84,19 @@ def commit(part: int, kept: bytes, batches: Sequence[Sequence[Outcome]], plugin_
     """
     plugin = current_plugin(plugin_name)
     job = plugin.job
-    with plugin.spending.on("commit"):
+    with plugin.spending.on("commit"), _named_host():
         if job.destination.judged_by() != (job.fingerprint, job.labels):
             raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
         data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept, job.labels)
         etag = job.destination.write(part_name(part), data)
     return Receipt(part, etag, tally_of(data), requests_since_last(), plugin.spending.since_last())
+
+
+@contextmanager
+def _named_host() -> Iterator[None]:
+    """Have a fault of the store say on which host it came, and a worker without keys how it gets them."""
+    try:
+        yield
+    except StorageError as error:
+        advice = f"; {GIVE_KEYS}" if is_without_keys(error.__cause__) else ""
+        raise StorageError(f"worker on {get_worker().ip}: {error}{advice}") from error

@@ -12,7 +12,7 @@ from distributed import Client
 from pipeline.engine.balance import Balance, LastAnswer
 from pipeline.engine.graph import Placement, part_of
 from pipeline.engine.window import TICK_S
-from pipeline.engine.worker import Job
+from pipeline.engine.worker import Job, can_anyone_infer
 from pipeline.errors import ClusterError
 
 NO_WORKERS_S = 60.0
@@ -88,7 +88,15 @@ class ClusterWatch:
         return Placement(self._job.model_resource, decodes_beside_model=decodes_beside_model)
 
     def send_away(self, worker: str, reason: str, *, is_restartable: bool) -> None:
-        """End a worker that cannot infer; with `is_restartable` its nanny may begin a new process in its place."""
+        """End a worker that cannot infer; with `is_restartable` its nanny may begin a new process in its place.
+
+        Raises
+        ------
+        ClusterError
+            If nobody else can either: then it is not the worker's fault, and it is left to others.
+        """
+        if not is_restartable and not can_anyone_infer(self._client, self._job):
+            raise ClusterError(f"no worker is left that can infer: {reason}")
         self.unfit = reason
         if worker in self._slots():
             self._client.run(_end, is_restartable, workers=[worker], on_error="ignore")

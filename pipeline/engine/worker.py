@@ -4,6 +4,7 @@ Importing this module also tells Dask the true size of the records that hold pix
 and no worker would ever be seen to fill up.
 """
 
+import asyncio
 import logging
 import os
 import sys
@@ -178,6 +179,21 @@ def told_by_workers(client: Client, question: Callable[..., Any], *args: Any, ti
         logger.warning("could not ask the workers (%s): %s", question.__name__, error)
         return []
     return list(told.values())
+
+
+def can_anyone_infer(client: Client, job: Job) -> bool:
+    """Return whether a worker of a run has its model, or may get it yet; true where nobody can be asked."""
+    told = told_by_workers(client, _can_infer, job.plugin_name)
+    return any(told) or not told
+
+
+async def _can_infer(plugin_name: str, dask_worker: Worker) -> bool:
+    inference = dask_worker.plugins[plugin_name].inference
+    if inference is None:
+        return False
+    loading = asyncio.ensure_future(inference.loaded())
+    await asyncio.wait([loading], timeout=FORGET_S / 2)
+    return not loading.done() or loading.exception() is None
 
 
 async def _loaded(plugin_name: str, dask_worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from pipeline.storage.connect import open_storage, options_from_environment, read_whole, resolve_url
 from pipeline.storage.counting import requests, requests_since_last
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storage, StorageOptions, StoredObject
+from pipeline.storage.s3_errors import is_without_keys
 from pipeline.storage.urls import join, redact
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Storage",
     "StorageOptions",
     "StoredObject",
+    "is_without_keys",
     "join",
     "open_storage",
     "options_from_environment",

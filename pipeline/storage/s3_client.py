@@ -110,5 +110,7 @@ class S3Client:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(in_slot(call)) for call in calls]
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors.exceptions[0].__cause__
-        return [task.result() for task in tasks]
+            first = errors.exceptions[0]
+        else:
+            return [task.result() for task in tasks]
+        raise first  # out here it is not bound to the group that holds it: a circle cannot travel to the client

@@ -5,8 +5,10 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
+    PartialCredentialsError,
     ReadTimeoutError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
@@ -87,6 +89,11 @@ def no_usable_answer(error: BaseException | None) -> ReadFault:
     """Return the fault of an object that fails while its store is well."""
     without_code = "silence" if isinstance(error, _SILENCE) else "connection lost"
     return ReadFault(f"no usable answer: {code_of(error) or without_code}")
+
+
+def is_without_keys(error: BaseException | None) -> bool:
+    """Return whether a request was never sent, since this process found nothing to sign it with."""
+    return isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError)
 
 
 def explain(error: Exception, bucket: str, deadline_s: float) -> str:
