@@ -108,6 +108,9 @@ class RunConfig:
     stall_timeout: float = _option(
         "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"
     )
+    planned: str | None = _option(
+        "A plan that python -m pipeline.plan --save wrote: say at the end what came of it.", None, metavar="FILE"
+    )
     no_report: bool = _option("Leave out DESTINATION/report.html.", False, bool, is_flag=True)
     overwrite: bool = _option("Begin anew on a DESTINATION that holds another run.", False, bool, is_flag=True)
     debug: bool = _option("Show tracebacks and more logs.", False, bool, is_flag=True)

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError, InterruptedRunError, PipelineError, UsageError
 from pipeline.evaluation.trials import Tuning
 from pipeline.interrupt import StopRequest, stop_on_signals
+from pipeline.planned import Planned, read_planned
 from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, joined_workers, provide
@@ -84,16 +85,21 @@ def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stop, stopwatch = stop or StopRequest(), Stopwatch()
+    planned = read_planned(config)
     ends, spec = check_ends(config), check_model(config)
+    if planned is not None:
+        planned.refuse_if_other(config, ends.selection.source, spec)
     labels = check_labels(config, ends, spec)
     stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels)
     stopwatch.lap("check")
     finished = _finished(config, ends, stored)
     if finished is None:
-        begun = _Begun(new_run_id(), stopwatch, labels, is_new=stored is None)
+        begun = _Begun(new_run_id(), stopwatch, labels, is_new=stored is None, planned=planned)
         tally, session = _carry_out(config, ends, spec, begun, stop)
         print_summary(tally, join(ends.destination.url, "outcomes"))
         print_speed(session.n_scored, stopwatch.total_s, session.verdict)
+        if session.planned is not None:
+            print_line("planned", session.planned["sentence"])
         if not config.no_report:
             _report(ends.destination)
     else:
@@ -144,6 +150,8 @@ def _carry_out(
     with ExitStack() as stack:
         client = stack.enter_context(joined_workers(config, setting))
         given = provided(begun.run_id, setting, client)
+        if begun.planned is not None:
+            begun.planned.refuse_if_other(config, ends.selection.source, given.spec)
         stack.enter_context(prepared_workers(client, given.job))
         record = take_destination(
             config, ends.destination, ends.selection.source, given.spec, begun.run_id, begun.labels.identity
@@ -175,6 +183,9 @@ class _Begun:
     is_new: bool
     """Whether the destination holds no run to go on with."""
 
+    planned: Planned | None
+    """What was said before of what it takes; None where nobody asks."""
+
 
 def _tuned(
     config: RunConfig, listed: Peekable, provided: Provide, stopwatch: Stopwatch, stop: StopRequest
@@ -192,7 +203,11 @@ def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tunin
     driver.account.requests.update(requests_since_last())
     workers = worker_facts(client, given.job)
     driver.account.ended(workers)
-    return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
+    session = told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
+    if begun.planned is None:
+        return session
+    took_s = sum(seconds for lap, seconds in session.timings_s.items() if lap != TUNING)
+    return replace(session, planned=begun.planned.beside(took_s, session.requests))
 
 
 def _heading(run_id: str, config: RunConfig, given: Provision, client: Client, tuning: Tuning | None) -> Heading:
