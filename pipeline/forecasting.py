@@ -84,7 +84,7 @@ class Forecaster:
         waiting_s = last_round_s(self._n_images, self._config.batch_size, n_servers, tempo.seconds.mean)
         request_s = self._checked.request_s
         return Duration(
-            start_up_s=self._checked.seconds + sampled.connect_s + pace.loaded_s + N_AT_START * request_s,
+            start_up_s=self._checked.seconds + sampled.connect_s + sampled.load_s + N_AT_START * request_s,
             steady_s=tempo.seconds_of(self._n_images).at_least(self._survey.seconds),
             tail_s=waiting_s + seconds_at_end(self._layout, request_s),
         )

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from pipeline.ending import carry_out, fail
 from pipeline.errors import UsageError
 from pipeline.forecast.forecast import Forecast
 from pipeline.forecast.prices import KINDS
-from pipeline.forecast.words import lines_of, size_words
+from pipeline.forecast.words import lines_of, size_words, verb_words
 from pipeline.forecasting import Forecaster
 from pipeline.interrupt import stop_on_signals
 from pipeline.reporting import save_page
 from pipeline.sampling import sampled
+from pipeline.storage import requests
 from pipeline.surveying import checked, surveyed
 
 COMMAND = "python -m pipeline.plan"
@@ -55,10 +57,7 @@ def _command(*, as_json: bool, save: str | None, **options: Any) -> int:
     config = RunConfig(**{name: value for name, value in options.items() if not name.startswith(_PRICE)})
     with stop_on_signals():
         forecast = plan(config, prices)
-    if forecast is not None:
-        _tell(forecast, config, as_json=as_json)
-    elif as_json:
-        click.echo(json.dumps({"to_do": {"n_images": 0}}, indent=2))
+    _tell(forecast, config, as_json=as_json)
     if save is not None:
         _save(forecast, Path(save))
     return 0
@@ -77,26 +76,29 @@ def plan(config: RunConfig, prices: Mapping[str, float]) -> Forecast | None:
     PipelineError
         Whatever would end the run, too.
     """
-    began = time.monotonic()
+    began, asked_before = time.monotonic(), requests()
     given = checked(config)
     found = surveyed(config, given)
     refs, n_images = found.survey.strata.sample(), found.survey.to_do.n_images
     _say(f"listed {size_words(found.survey.listed)}, {n_images:,} of them to do")
     if not n_images:
-        _say("every image has its row already: nothing to do")
         return None
     tried = sampled(config, given, refs, n_images, _say)
     forecast = Forecaster(config, given, found, tried).forecast(prices)
-    _say(f"this plan took {time.monotonic() - began:.0f} s")
+    asked = requests() - asked_before + tried.pace.requests + Counter(read=len(refs))
+    _say(f"this plan itself took {time.monotonic() - began:.0f} s and {verb_words(asked)}")
     return forecast
 
 
-def _tell(forecast: Forecast, config: RunConfig, *, as_json: bool) -> None:
+def _tell(forecast: Forecast | None, config: RunConfig, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(forecast.told(), indent=2))
-        return
-    for label, text in lines_of(forecast, config.max_failure_rate):
-        print_line(label, text)
+        told = forecast.told() if forecast is not None else {"to_do": {"n_images": 0}}
+        click.echo(json.dumps(told, indent=2))
+    elif forecast is None:
+        click.echo("every image has its row already: nothing to do")
+    else:
+        for label, text in lines_of(forecast, config.max_failure_rate):
+            print_line(label, text)
 
 
 def _save(forecast: Forecast | None, path: Path) -> None:

@@ -17,6 +17,7 @@ from distributed import Client
 from pipeline.adoption import stored_run
 from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
+from pipeline.engine.inference import usable_cores
 from pipeline.engine.sniffing import sniff
 from pipeline.engine.trial import Pace, PaceTrial, TrialError
 from pipeline.engine.worker import prepared_workers, told_by_workers
@@ -25,6 +26,7 @@ from pipeline.evaluation.trials import Setting
 from pipeline.provenance import Stopwatch, new_run_id
 from pipeline.provision import Provision, asked_for, expect_workers, is_on_cpu, joined_workers, provide
 from pipeline.records import ImageRef, Outcome
+from pipeline.stages.compiling import form_key, is_kept, next_load_s
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import has_gpu
 from pipeline.surveying import Checked
@@ -52,6 +54,9 @@ class Sampled:
 
     connect_s: float
     """Seconds until the workers were there and prepared."""
+
+    load_s: float
+    """Seconds until every worker has its model, the next time."""
 
     n_gpus: int
 
@@ -98,6 +103,8 @@ def _provided(
 def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[ImageRef], connect_s: float) -> Sampled:
     is_small = is_on_cpu(config, client)
     batch_size = _batch_size(config, given, is_on_cpu=is_small)
+    key = _program(given, client) if is_small else None
+    was_kept = key is not None and is_kept(key)
     n_batches = max(_LEAST_BATCHES, math.ceil(len(refs) / batch_size))
     outcomes: dict[str, Outcome] = {}
 
@@ -113,8 +120,15 @@ def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[I
     if not pace.workers:
         raise ClusterError("no worker told what it has: is the cluster still there?")
     formats = sniff(client, given.job, refs, config.stall_timeout)
+    load_s = pace.loaded_s if key is None else next_load_s(pace.loaded_s, key, was_kept=was_kept)
     n_gpus = 0 if is_small else sum(told_by_workers(client, has_gpu))
-    return Sampled(given, pace, min(batch_size, len(refs)), outcomes, formats, connect_s, n_gpus)
+    return Sampled(given, pace, min(batch_size, len(refs)), outcomes, formats, connect_s, load_s, n_gpus)
+
+
+def _program(given: Provision, client: Client) -> str | None:
+    """Return the name under which the workers' compiled program is kept; None where they have none."""
+    n_threads = usable_cores(min(client.nthreads().values()))
+    return form_key(given.spec, n_threads) if given.form.is_compiled else None
 
 
 def _batch_size(config: RunConfig, given: Provision, *, is_on_cpu: bool) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.adoption import stored_run
 from pipeline.config import RunConfig
-from pipeline.engine.plan import parts_per_page
+from pipeline.engine.plan import n_pages_of
 from pipeline.engine.remaining import StoredRun, look_for_remaining
 from pipeline.errors import UsageError
 from pipeline.forecast.requests import Layout, Store
@@ -120,7 +120,7 @@ def _layout(config: RunConfig, given: Checked, found: StoredRun) -> Layout:
     n_new_parts = math.ceil(found.n_new_images / config.part_size)
     return Layout(
         Store(is_s3=given.ends.destination.url.startswith("s3://")),
-        n_new_pages=_n_pages(n_new_parts),
+        n_new_pages=n_pages_of(n_new_parts),
         n_new_parts=n_new_parts,
         n_pages=found.n_pages,
         n_changed_pages=found.n_changed_pages,
@@ -129,14 +129,6 @@ def _layout(config: RunConfig, given: Checked, found: StoredRun) -> Layout:
         is_new=given.stored is None,
         is_marked=given.is_marked,
     )
-
-
-def _n_pages(n_parts: int) -> int:
-    n_pages, sizes = 0, parts_per_page()
-    while n_parts > 0:
-        n_parts -= next(sizes)
-        n_pages += 1
-    return n_pages
 
 
 def _looking(layout: Layout) -> Counter[str]:

@@ -56,6 +56,18 @@ def parts_per_page() -> Iterator[int]:
         n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
 
 
+def n_pages_of(n_parts: int) -> int:
+    """Return how many pages so many new parts take.
+
+    >>> [n_pages_of(n_parts) for n_parts in (0, 1, 2, 3, 63, 95, 96)]
+    [0, 1, 2, 2, 6, 7, 8]
+    """
+    n_pages, sizes = 0, parts_per_page()
+    while n_parts > 0:
+        n_parts, n_pages = n_parts - next(sizes), n_pages + 1
+    return n_pages
+
+
 class _Stopped(Exception):  # noqa: N818  not an error: the planner was asked to stop
     """The listing was not read to its end, so that nothing may be concluded from what it did not name."""
 

@@ -26,7 +26,7 @@ class Strata(Generic[T]):
 
     def __init__(self, n_wanted: int) -> None:
         self._n_wanted, self._most = n_wanted, 2 * _FINENESS * n_wanted
-        self._random = random.Random(n_wanted)
+        self._random = random.Random(1)
         self._kept: list[T] = []
         self._stretch = self._n_in_last = 1
 

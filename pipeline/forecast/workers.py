@@ -72,7 +72,8 @@ def limits_of(load: Load) -> list[Limit]:
 def workers_sentence(limits: Sequence[Limit]) -> str:
     """Return how many make sense, and what comes next, for people."""
     first, second = limits[0], limits[1]
-    return f"up to {_number(first)}: then {first.reason}; next, at {_number(second)}: {second.reason}"
+    like = "like this, each with cores or a GPU of its own"
+    return f"up to {_number(first)} {like}: then {first.reason}; next, at {_number(second)}: {second.reason}"
 
 
 def _number(limit: Limit) -> str:
