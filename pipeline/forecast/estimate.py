@@ -48,7 +48,7 @@ class Estimate:
         expected, low, high = (value / unit for value in (self.expected, self.low, self.high))
         digits = max(0, 1 - math.floor(math.log10(expected))) if 0 < expected < 10 else 0
         told = [f"{value:,.{digits}f}" for value in (expected, low, high)]
-        return told[0] if low == high else f"{told[0]} ({told[1]}-{told[2]})"
+        return told[0] if len(set(told)) == 1 else f"{told[0]} ({told[1]}-{told[2]})"
 
 
 @dataclass(frozen=True, slots=True)
