@@ -96,7 +96,9 @@ def test_it_is_said_as_a_person_reads_it():
     assert lines["requests"][0].startswith("100,120 GET, 90 PUT, 106 LIST, 6 DELETE; ")
     assert "not priced: PUTs, LISTs, GB read" in lines["money"][0]
     assert lines["bound by"][0].startswith("inference-bound")
-    assert lines["workers"][0].startswith("up to 7 like this, each with cores or a GPU of its own: then the start-up")
+    assert lines["workers"][0].startswith(
+        "up to 5 like this, each with cores or a GPU of its own: then S3's 5,500 GETs/s"
+    )
 
 
 def test_json_tells_the_same_without_loss():
