@@ -10,6 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := demo,test,lint,bench
+# Holds the schemas that cluster/kubernetes.yaml is checked against. Only downloaded: installed, it and its 25 dependencies
+# would be imported by every call of dask.
+SCHEMAS := dask-kubernetes==2026.3.0
 
 .PHONY: demo bench test lint pytest chaos audit constraints facts clean
 
@@ -33,6 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: this needs Python 3.11 or newer, and $(PYTHON) is %d.%d; name another with make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(VENV)/schemas $(SCHEMAS)
 	@touch $@
 
 # SEEDS=100 runs as many random schedules; FIRST_SEED=4711 begins with that one, to repeat it.

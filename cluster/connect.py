@@ -9,7 +9,6 @@ from distributed import Client
 from cluster.forkserver import forked_workers
 from cluster.local import count_gpus, frugal_processes, local_cpu_cluster, local_cuda_cluster
 from cluster.remote import join_cluster
-from cluster.versions import refuse_other_versions
 
 FIRST_WORKERS_S = 60.0
 """Seconds that the first workers are waited for."""
@@ -26,7 +25,7 @@ class ClusterOptions:
     """Worker processes of a local cluster; None is one for each GPU, or one for every 8 cores."""
 
     min_workers: int = 1
-    """Work begins with the first so many."""
+    """Work begins with the first so many; 0 waits for none."""
 
     threads_per_worker: int | None = None
     """Task slots of each local worker; None is the cores that it can count on, and one to spare."""
@@ -45,14 +44,13 @@ def connect(options: ClusterOptions) -> Iterator[Client]:
     ValueError
         If the options cannot be used.
     ConnectionError
-        If no scheduler answers there, or one with other versions than ours.
+        If no scheduler answers there.
     TimeoutError
         If too few workers come.
     """
     with _open(options) as client:
-        _await_workers(client, options.min_workers)
-        if not is_local(options.cluster):
-            refuse_other_versions(client)
+        if options.min_workers:
+            _await_workers(client, options.min_workers)
         yield client
 
 

@@ -34,7 +34,7 @@ def join_cluster(address_or_file: str) -> Iterator[Client]:
             f"--cluster {address_or_file}: {address} takes only clients with a certificate; "
             "set distributed.comm.tls in Dask's YAML"
         )
-    # cluster.versions says it in one line, and refuses.
+    # pipeline.diagnosis says it in one line, and refuses.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)

@@ -4,7 +4,8 @@ Every option of the command also works as ``DASK_PIPELINE__OPTION`` and under ``
 command line says goes first. See https://docs.dask.org/en/stable/configuration.html.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
@@ -112,6 +113,12 @@ class RunConfig:
         "A plan that python -m pipeline.plan --save wrote: say at the end what came of it.", None, metavar="FILE"
     )
     no_report: bool = _option("Leave out DESTINATION/report.html.", False, bool, is_flag=True)
+    detach: bool = _option(
+        "Leave the run to a remote cluster and return; follow it with python -m pipeline.attach.",
+        False,
+        bool,
+        is_flag=True,
+    )
     overwrite: bool = _option("Begin anew on a DESTINATION that holds another run.", False, bool, is_flag=True)
     debug: bool = _option("Show tracebacks and more logs.", False, bool, is_flag=True)
 
@@ -133,10 +140,20 @@ class RunConfig:
         return self.batch_size * self.batches_per_part
 
 
-def parameters() -> list[click.Parameter]:
-    """Return the command line that makes a `RunConfig`."""
-    arguments: list[click.Parameter] = [click.Argument(["source"]), click.Argument(["destination"])]
-    return arguments + [
+def parameters(names: Container[str] | None = None, *, are_ends_needed: bool = True) -> list[click.Parameter]:
+    """Return the command line that makes a `RunConfig`.
+
+    Parameters
+    ----------
+    names
+        The options of a command that has not all of them.
+    are_ends_needed
+        Whether SOURCE and DESTINATION must be given.
+    """
+    ends: list[click.Parameter] = [
+        click.Argument([name], required=are_ends_needed) for name in ("source", "destination")
+    ]
+    return ends + [
         click.Option(
             [_flag(setting.name)],
             default=setting.default,
@@ -144,6 +161,7 @@ def parameters() -> list[click.Parameter]:
             **dict(setting.metadata),
         )
         for setting in _options()
+        if names is None or setting.name in names
     ]
 
 
@@ -167,6 +185,30 @@ def configured_defaults() -> dict[str, Any]:
         )
     repeated = {setting.name for setting in _options() if setting.metadata.get("multiple")}
     return {name: [value] if name in repeated and isinstance(value, str) else value for name, value in named.items()}
+
+
+def command_line(config: Mapping[str, Any]) -> str:
+    """Return the command that a configuration stands for; it never begins anew.
+
+    >>> command_line({"source": "s3://b/dogs", "destination": "out", "precision": "bf16", "exclude": ["*/x"]})
+    "python -m pipeline.run s3://b/dogs out --precision bf16 --exclude '*/x'"
+    """
+    words = ["python", "-m", "pipeline.run", config["source"], config["destination"]]
+    for setting in _options():
+        value = config.get(setting.name)
+        is_default = value in (None, False, setting.default, list(_listed(setting.default)))
+        if is_default or setting.name == "overwrite":
+            continue
+        words += (
+            [_flag(setting.name)]
+            if value is True
+            else [w for v in _listed(value) for w in (_flag(setting.name), str(v))]
+        )
+    return shlex.join(words)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _options() -> list[Field[Any]]:

@@ -2,16 +2,14 @@
 
 import sys
 import time
-from dataclasses import dataclass
 from typing import NoReturn
 
 import click
 from tqdm import tqdm
 
+from pipeline.audience import Heading, Line
 from pipeline.engine.plan import PlanTotals
-from pipeline.evaluation.metrics import Share
 from pipeline.evaluation.trials import Trial
-from pipeline.evaluation.verdict import Verdict
 from pipeline.records import Tally
 
 _HEADING_PATIENCE_S = 3.0
@@ -21,39 +19,39 @@ _PLAIN_INTERVAL_S = 10.0
 """Seconds between progress lines where there is no terminal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """The first lines."""
-
-    run_id: str
-    dashboard: str | None
-    destination: str
-    model: str
-    compiled: str
-    """Whether the model is compiled, and why."""
-
-    tuned: str | None = None
-    """What was found to be the fastest; None where it was not asked for."""
-
-
 class Console:
-    """Shows a run's progress; a `pipeline.engine.drive.Progress`. A bar on a terminal, else a line now and then."""
+    """A `pipeline.audience.Audience` that prints: progress as a bar on a terminal, else as a line now and then."""
 
-    def __init__(self, heading: Heading) -> None:
-        self._heading = heading
-        self._started = self._told = time.monotonic()
+    def __init__(self) -> None:
+        self._heading: Heading | None = None
+        self._started = self._told_at = time.monotonic()
         self._is_headed = False
         self._n_images: int | None = None
         self._n_classified = self._n_failed = self._n_found = 0
         self._bar: tqdm[NoReturn] | None = None
 
+    def tried(self, trial: Trial) -> None:
+        """Show how fast a setting was, as progress."""
+        found = f"{trial.images_per_s:.1f} images/s" if trial.fault is None else f"failed: {printable(trial.fault)}"
+        click.echo(f"tuning: {trial.setting}: {found}", err=True)
+
+    def headed(self, heading: Heading) -> None:
+        """Take the first lines; the time begins."""
+        self._heading = heading
+        self._started = self._told_at = time.monotonic()
+
+    def told(self, line: Line) -> None:
+        """Show a result."""
+        print_line(*line)
+
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """Show the first lines as soon as the number of images is known, or has been long enough in coming."""
         self._n_images = totals.n_images if is_closed else None
-        if not self._is_headed and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
+        if self._heading and (is_closed or time.monotonic() - self._started > _HEADING_PATIENCE_S):
             n_images = f"{totals.n_images:,}" if is_closed else f"{totals.n_images:,} so far, the listing goes on"
-            _print_heading(self._heading, n_images)
-            self._is_headed = True
+            for line in self._heading.lines(n_images):
+                print_line(*line)
+            self._heading, self._is_headed = None, True
             if _is_watched():
                 n_done = self._n_found + self._n_classified
                 self._bar = tqdm(unit=" images", desc="classified", initial=n_done, dynamic_ncols=True)
@@ -72,8 +70,8 @@ class Console:
         self._n_classified += n_images
         if self._bar is not None:
             self._bar.update(n_images)
-        elif self._is_headed and time.monotonic() - self._told > _PLAIN_INTERVAL_S:
-            self._told = time.monotonic()
+        elif self._is_headed and time.monotonic() - self._told_at > _PLAIN_INTERVAL_S:
+            self._told_at = time.monotonic()
             click.echo(self._plain_line(), err=True)
 
     def committed(self, tally: Tally) -> None:
@@ -107,38 +105,6 @@ def print_line(label: str, text: object) -> None:
     click.echo(f"{label:<12} {printable(str(text))}")
 
 
-def print_trial(trial: Trial) -> None:
-    """Show how fast a setting was, as progress."""
-    found = f"{trial.images_per_s:.1f} images/s" if trial.fault is None else f"failed: {printable(trial.fault)}"
-    click.echo(f"tuning: {trial.setting}: {found}", err=True)
-
-
-def print_summary(tally: Tally, outcomes: str) -> None:
-    """Show what came out: counts, accuracy with its interval, failures by reason."""
-    print_line("images", f"{tally.n_images:,}: {tally.n_ok:,} ok, {tally.n_failed:,} failed")
-    print_line("top-1", Share(tally.n_correct, tally.n_truth))
-    print_line("top-5", Share(tally.n_correct_top5, tally.n_truth))
-    if tally.n_breed_truth:
-        print_line("of breeds", Share(tally.n_correct_breed, tally.n_breed_truth))
-    print_failures(tally)
-    print_line("outcomes", outcomes)
-
-
-def print_speed(n_scored: int, wall_s: float, verdict: Verdict | None) -> None:
-    """Show how long it took, and what bounded it."""
-    print_line(
-        "took", f"{wall_s:.1f} s, {n_scored:,} images scored, {n_scored / wall_s:.1f} images/s, start-up included"
-    )
-    if verdict is not None:
-        print_line("bound by", verdict)
-
-
-def print_failures(tally: Tally) -> None:
-    """Show how many images failed for which reason."""
-    for (stage, reason), count in tally.failures.most_common():
-        print_line("failed", f"{count:,} in {stage}: {reason}")
-
-
 def printable(text: str) -> str:
     r"""Return text that cannot move a terminal's cursor or begin a line of its own: names come out of buckets.
 
@@ -146,14 +112,3 @@ def printable(text: str) -> str:
     a\nb
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-def _print_heading(heading: Heading, n_images: str) -> None:
-    print_line("run", heading.run_id)
-    print_line("images", n_images)
-    print_line("dashboard", heading.dashboard or "none")
-    print_line("model", heading.model)
-    print_line("compiled", heading.compiled)
-    if heading.tuned is not None:
-        print_line("tuned", heading.tuned)
-    print_line("destination", heading.destination)

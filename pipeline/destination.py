@@ -7,13 +7,14 @@
     outcomes/part-000000.parquet     one row for each image of the plan, each part one PUT
     run.json                         config, fingerprint, versions, counts, timings
     report.html                      what the outcomes say, for people
+    progress.json, stop.json         of a detached run: its last sign of life, and that it was asked to stop
     _SUCCESS                         every image of the plan has its row
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import StorageError, UsageError
@@ -22,6 +23,8 @@ from pipeline.storage import GONE, ReadFault, Storage, StorageOptions, join, ope
 RUN_JSON = "run.json"
 SUCCESS = "_SUCCESS"
 REPORT = "report.html"
+PROGRESS = "progress.json"
+STOP = "stop.json"
 PLAN_CLOSED = "plan/_CLOSED"
 PLAN_FOLDER = "plan"
 OUTCOMES_FOLDER = "outcomes"
@@ -30,7 +33,7 @@ _PROBE = "_probe"
 _OWN_FOLDERS = ("plan/", "outcomes/")
 _OWN = re.compile(
     r"(plan/page-\d+\.parquet|plan/_CLOSED|outcomes/part-\d+\.parquet"
-    r"|(plan/|outcomes/)?\.[^/]*\.partial|run\.json|_SUCCESS|report\.html|_probe)"
+    r"|(plan/|outcomes/)?\.[^/]*\.partial|(run|progress|stop)\.json|_SUCCESS|report\.html|_probe)"
 )
 """Every name that a run may leave, half files of a local disk included."""
 
@@ -139,6 +142,10 @@ class Destination:
         """Take away what says that the run and its plan are complete."""
         self.delete([SUCCESS])
         self.delete([PLAN_CLOSED])
+
+    def within(self, deadline_s: float) -> "Destination":
+        """Return the same for a check that should be over in so many seconds."""
+        return replace(self, options=self.options.within(deadline_s))
 
     def probe(self) -> None:
         """Raise `StorageError` unless an object can be written here and deleted again."""

@@ -28,11 +28,14 @@ COMMAND = "python -m pipeline.plan"
 
 _PRICE = "price_"
 
+_OF_RUN_ALONE = ("detach", "planned")
+"""Options of a run that a plan of it has no use for."""
+
 
 def main(args: list[str] | None = None) -> int:
     """Run the command and return its exit status; see ``--help``."""
     try:
-        defaults = {name: value for name, value in configured_defaults().items() if name != "planned"}
+        defaults = {name: value for name, value in configured_defaults().items() if name not in _OF_RUN_ALONE}
     except UsageError as error:
         return fail(str(error), UsageError.exit_status)
     command = click.Command(
@@ -49,7 +52,7 @@ def _parameters() -> list[click.Parameter]:
         click.Option(["--save"], metavar="FILE", help="Keep the plan as JSON, for --planned of the run."),
         *(click.Option([f"--price-{kind.name}"], type=price, metavar="PRICE", help=kind.help) for kind in KINDS),
     ]
-    return [parameter for parameter in parameters() if parameter.name != "planned"] + own
+    return [parameter for parameter in parameters() if parameter.name not in _OF_RUN_ALONE] + own
 
 
 def _command(*, as_json: bool, save: str | None, **options: Any) -> int:

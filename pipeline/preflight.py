@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, Destination
@@ -72,7 +72,9 @@ def check_ends(config: RunConfig, *, probes: bool = True) -> Ends:
         If there is no image, or the destination holds something else than a run.
     """
     ends = _ends(config)
-    hurried = Ends(ends.selection, _hurried(ends.source_options), _hurried_destination(ends.destination))
+    hurried = Ends(
+        ends.selection, ends.source_options.within(_CHECK_DEADLINE_S), ends.destination.within(_CHECK_DEADLINE_S)
+    )
     _check_apart(hurried)
     _check_source(hurried)
     _check_destination(hurried.destination, overwrite=config.overwrite)
@@ -186,11 +188,3 @@ def _check_source(ends: Ends) -> None:
     is_named_only = is_manifest(ends.selection.source) and body == GONE  # it will have its row
     if isinstance(body, ReadFault) and not is_named_only:
         raise StorageError(f"cannot read {first.url}: {body.reason}")
-
-
-def _hurried(options: StorageOptions) -> StorageOptions:
-    return replace(options, deadline_s=_CHECK_DEADLINE_S, attempt_s=_CHECK_DEADLINE_S / 2)
-
-
-def _hurried_destination(destination: Destination) -> Destination:
-    return replace(destination, options=_hurried(destination.options))

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias, cast
 
 from distributed import Client
 
-from cluster.connect import ClusterOptions, connect, local_kind
+from cluster.connect import ClusterOptions, connect, is_local, local_kind
 from cluster.forkserver import start_forkserver
 from pipeline.config import RunConfig
+from pipeline.diagnosis.examination import refuse_unfit
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
 from pipeline.engine.worker import Job, model_resource
@@ -73,16 +74,24 @@ def expect_workers(config: RunConfig) -> None:
 
 @contextmanager
 def joined_workers(config: RunConfig, setting: Setting) -> Iterator[Client]:
-    """Yield a client with workers: of a local cluster that is closed afterwards, or of a remote one.
+    """Yield a client with workers: of a local cluster that is closed afterwards, or of a remote one that is fit.
 
     Raises
     ------
     UsageError
         If the options cannot be used here.
     ClusterError
-        If there is no such cluster, or too few workers come.
+        If there is no such cluster, too few workers come, or it is not fit for a run.
     """
-    options = _cluster_options(config, setting)
+    with connected_client(_cluster_options(config, setting)) as client:
+        if not is_local(config.cluster):
+            refuse_unfit(client, config.min_workers)
+        yield client
+
+
+@contextmanager
+def connected_client(options: ClusterOptions) -> Iterator[Client]:
+    """Yield a client with workers, as they are; raises as `joined_workers`."""
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect(options))

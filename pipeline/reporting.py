@@ -1,7 +1,6 @@
 """From a destination to its report: read, evaluate, look at the mistakes, render. Effects: storage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def _source_options(record: Mapping[str, Any]) -> StorageOptions:
     """Return how a run read its source."""
     config = record["config"]
     options = options_from_environment(anon=config["anon"], requester_pays=config["requester_pays"])
-    return replace(options, deadline_s=_SOURCE_DEADLINE_S, attempt_s=_SOURCE_DEADLINE_S / 2)
+    return options.within(_SOURCE_DEADLINE_S)
 
 
 def _odd(outcomes: OutcomesTable, crop_size: int) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:

@@ -25,10 +25,12 @@ class DaskByHand:
         For the scheduler file, the workers' own files, and what they log.
     environment
         Of every process, beside this one's.
+    python
+        That runs them; any but this one's runs them in `folder`, where nothing of ours is found.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, environment: Mapping[str, str], python: str = sys.executable) -> None:
+        self._folder, self._python = folder, python
         self._environment = os.environ | {"DASK_LOGGING__PIPELINE": "info"} | dict(environment)
         self.file = folder / "scheduler.json"
         self.log = folder / "dask.log"
@@ -44,10 +46,11 @@ class DaskByHand:
             time.sleep(0.1)
         return str(json.loads(self.file.read_text())["address"])
 
-    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start a worker of two threads under a nanny."""
+    def add_worker(self, *options: str, python: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker of two threads under a nanny, by another Python or with more environment than the others."""
         own = ["--nthreads", "2", "--local-directory", str(self._folder), "--death-timeout", str(START_S)]
-        worker = self._start("worker", "--scheduler-file", str(self.file), *own, *options)
+        command = ["worker", "--scheduler-file", str(self.file), *own, *options]
+        worker = self._start(*command, python=python, **environment)
         _tie_to_a_core(worker, len(self.workers))
         self.workers.append(worker)
         return worker
@@ -72,10 +75,15 @@ class DaskByHand:
         for process in processes:
             process.wait()
 
-    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+    def _start(self, *command: str, python: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        python = python or self._python
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", *command, *LOOPBACK], stderr=log, stdout=log, env=self._environment
+                [python, "-m", "dask", *command, *LOOPBACK],
+                stderr=log,
+                stdout=log,
+                env=self._environment | environment,
+                cwd=None if python == sys.executable else self._folder,
             )
 
 
@@ -101,10 +109,14 @@ def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 @contextmanager
 def dask_by_hand(
-    folder: Path, n_workers: int, environment: Mapping[str, str] | None = None, worker_options: tuple[str, ...] = ()
+    folder: Path,
+    n_workers: int,
+    environment: Mapping[str, str] | None = None,
+    worker_options: tuple[str, ...] = (),
+    python: str = sys.executable,
 ) -> Iterator[DaskByHand]:
     """Yield a cluster that lives as long as the context."""
-    cluster = DaskByHand(folder, environment or {})
+    cluster = DaskByHand(folder, environment or {}, python)
     try:
         for _ in range(n_workers):
             cluster.add_worker(*worker_options)

@@ -20,17 +20,22 @@ COMMANDS = ("run", "plan", "verify", "report", "compare", "doctor", "attach")
 
 COMMAND_ROOMS = (
     "cluster",
+    "pipeline.audience",
     "pipeline.audit",
     "pipeline.adoption",
+    "pipeline.beacon",
     "pipeline.comparing",
     "pipeline.conclusion",
     "pipeline.config",
     "pipeline.console",
     "pipeline.destination",
+    "pipeline.detaching",
+    "pipeline.diagnosis",
     "pipeline.ending",
     "pipeline.engine",
     "pipeline.errors",
     "pipeline.evaluation",
+    "pipeline.execution",
     "pipeline.fingerprint",
     "pipeline.forecast",
     "pipeline.forecasting",
@@ -156,7 +161,49 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.provenance",
         "pipeline.records",
     ),
-    "pipeline.console": ("pipeline.engine.plan", "pipeline.evaluation", "pipeline.records"),
+    "pipeline.audience": ("pipeline.engine.progress", "pipeline.evaluation", "pipeline.records"),
+    "pipeline.console": ("pipeline.audience", "pipeline.engine.plan", "pipeline.evaluation", "pipeline.records"),
+    "pipeline.beacon": (
+        "pipeline.audience",
+        "pipeline.destination",
+        "pipeline.engine.plan",
+        "pipeline.errors",
+        "pipeline.evaluation.trials",
+        "pipeline.records",
+    ),
+    "pipeline.execution": (
+        "pipeline.adoption",
+        "pipeline.audience",
+        "pipeline.conclusion",
+        "pipeline.config",
+        "pipeline.destination",
+        "pipeline.engine",
+        "pipeline.errors",
+        "pipeline.evaluation.trials",
+        "pipeline.interrupt",
+        "pipeline.planned",
+        "pipeline.preflight",
+        "pipeline.provenance",
+        "pipeline.provision",
+        "pipeline.records",
+        "pipeline.reporting",
+        "pipeline.rescoring",
+        "pipeline.stages",
+        "pipeline.storage",
+        "pipeline.tuning",
+    ),
+    "pipeline.detaching": (
+        "pipeline.audience",
+        "pipeline.beacon",
+        "pipeline.config",
+        "pipeline.destination",
+        "pipeline.errors",
+        "pipeline.evaluation.trials",
+        "pipeline.execution",
+        "pipeline.interrupt",
+        "pipeline.provenance",
+        "pipeline.storage",
+    ),
     "pipeline.provenance": (
         "pipeline.config",
         "pipeline.engine.account",
@@ -177,10 +224,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pipeline.stages",
         "pipeline.storage",
     ),
+    "pipeline.diagnosis": (
+        "pipeline.destination",
+        "pipeline.diagnosis",
+        "pipeline.engine",
+        "pipeline.errors",
+        "pipeline.records",
+        "pipeline.stages.decode",
+        "pipeline.storage",
+    ),
     "pipeline.ending": ("pipeline.console", "pipeline.errors"),
     "pipeline.provision": (
         "cluster",
         "pipeline.config",
+        "pipeline.diagnosis",
         "pipeline.engine",
         "pipeline.errors",
         "pipeline.evaluation.trials",
@@ -261,12 +318,16 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.interrupt",
         *(f"pipeline.{command}" for command in COMMANDS),
     ),
+    "cloudpickle": ("pipeline.diagnosis.examination",),
     # config, cluster: dask.config alone, where options come from, and what Dask's processes do
     "dask": ("pipeline.engine", "pipeline.config", "cluster"),
     "dask_cuda": ("cluster.local",),
     "distributed": (
         "pipeline.engine",
         "cluster",
+        "pipeline.detaching",
+        "pipeline.diagnosis",
+        "pipeline.execution",
         "pipeline.provision",
         "pipeline.sampling",
         "pipeline.tuning",
@@ -286,7 +347,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.audit",
         "pipeline.evaluation",
     ),
-    "pynvml": ("cluster.local",),
+    "pynvml": ("cluster.local", "pipeline.diagnosis.questions"),
     "obstore": ("pipeline.storage.obstore_reader", "pipeline.storage.obstore_store"),
     "s3fs": ("pipeline.storage.s3_client",),
     "stamina": ("pipeline.storage.retries",),
@@ -296,9 +357,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "pipeline.stages.precision",
         "pipeline.stages.weights",
         "pipeline.engine.inference",
+        "pipeline.diagnosis.questions",
         "pipeline.demo.weights",
     ),
-    "torchvision": ("pipeline.stages.model", "pipeline.demo.weights"),
+    "torchvision": ("pipeline.stages.model", "pipeline.diagnosis.questions", "pipeline.demo.weights"),
     "tqdm": ("pipeline.console",),
 }
 """Which modules may import a library: its owner first."""
@@ -306,6 +368,10 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 ONLY_INSIDE_FUNCTIONS = {
     ("cluster.local", "dask_cuda"),  # imports CUDA's libraries
     ("cluster.local", "pynvml"),  # is there on Linux only
+    ("pipeline.diagnosis.questions", "pynvml"),  # travels to where it may be missing
+    ("pipeline.diagnosis.questions", "torch"),  # likewise
+    ("pipeline.diagnosis.questions", "torchvision"),  # likewise
+    ("pipeline.diagnosis.questions", "distributed"),  # likewise
     ("pipeline.stages.model.network", "torchvision"),  # imports torch's compiler: see pipeline.stages.model.resnet50
     ("pipeline.stages.precision", "torch"),  # asked where the system does not tell
     ("pipeline.stages.weights", "torch"),  # for a node's first download only

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.console import Console, Heading, print_summary, printable
+from pipeline.audience import Heading, summary
+from pipeline.console import Console, printable
 from pipeline.engine.plan import PlanTotals
 from pipeline.records import Tally
 
@@ -11,8 +12,14 @@ HEADING = Heading(
 )
 
 
+def headed(heading: Heading) -> Console:
+    console = Console()
+    console.headed(heading)
+    return console
+
+
 def test_the_first_lines_come_once_and_tell_how_many_images_there_are(capsys):
-    console = Console(HEADING)
+    console = headed(HEADING)
 
     for _ in range(3):
         console.planned(PlanTotals(n_images=1234), is_closed=True)
@@ -24,7 +31,7 @@ def test_the_first_lines_come_once_and_tell_how_many_images_there_are(capsys):
 
 
 def test_what_was_tuned_is_said_where_it_was_asked_for(capsys):
-    console = Console(replace(HEADING, tuned="5 threads per worker (+12 %); 3 trials in 9 s"))
+    console = headed(replace(HEADING, tuned="5 threads per worker (+12 %); 3 trials in 9 s"))
 
     console.planned(PlanTotals(n_images=1), is_closed=True)
 
@@ -33,7 +40,7 @@ def test_what_was_tuned_is_said_where_it_was_asked_for(capsys):
 
 def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkeypatch):
     monkeypatch.setattr("pipeline.console._PLAIN_INTERVAL_S", -1.0)
-    console = Console(HEADING)
+    console = headed(HEADING)
     console.planned(PlanTotals(n_images=160), is_closed=True)
     console.committed(replace(Tally(), n_images=80, n_ok=78))
 
@@ -47,10 +54,10 @@ def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkey
     assert "\r" not in stderr
 
 
-def test_a_run_without_any_truth_or_answer_has_words_for_it(capsys):
-    print_summary(Tally(n_images=3), "s3://b/out/outcomes")
+def test_a_run_without_any_truth_or_answer_has_words_for_it():
+    lines = dict(summary(Tally(n_images=3), "s3://b/out/outcomes"))
 
-    assert "top-1        unknown: no image with a known truth was classified" in capsys.readouterr().out
+    assert lines["top-1"] == "unknown: no image with a known truth was classified"
 
 
 def test_a_name_from_a_bucket_cannot_begin_a_line_or_move_the_cursor():

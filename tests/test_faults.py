@@ -12,9 +12,11 @@ from distributed import Client, LocalCluster
 
 from cluster.connect import ClusterOptions, connect
 from cluster.remote import join_cluster
+from pipeline.config import RunConfig
 from pipeline.destination import part_name
 from pipeline.engine.drive import Limits
 from pipeline.errors import ClusterError, DeviceError
+from pipeline.provision import asked_for, joined_workers
 from pipeline.records import Prediction
 from pipeline.storage import resolve_url
 from tests.by_hand import dask_by_hand
@@ -132,11 +134,13 @@ def other_versions(tmp_path):
 
 def test_22_a_cluster_of_other_versions_is_refused_by_name(tmp_path, other_versions):
     with dask_by_hand(tmp_path, 1, other_versions) as other:
-        address = other.address
+        config = RunConfig("images", "out", cluster=other.address)
 
         with (
-            pytest.raises(ConnectionError, match=r"has dask 2020\.1\.0; here it is dask 2\d"),
-            connect(ClusterOptions(address)),
+            pytest.raises(
+                ClusterError, match=r"scheduler, worker tcp://.*: dask 2020\.1\.0, here 2\d.*; install dask 2\d"
+            ),
+            joined_workers(config, asked_for(config)),
         ):
             pass
 

@@ -8,9 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, command_line
 from pipeline.evaluation import evaluate
-from pipeline.pages.report_page import run_command
 from pipeline.report import main
 from pipeline.reporting import report_of
 from pipeline.stored_outcomes import read_outcomes
@@ -190,7 +189,7 @@ def test_the_command_of_a_run_can_be_typed_again():
     stored = {name: getattr(config, name) for name in RunConfig.__slots__} | {"include": ["a b/*"], "exclude": []}
 
     words = "python -m pipeline.run s3://b/dogs s3://b/out --precision bf16 --include 'a b/*' --limit 5 --anon"
-    assert run_command(stored) == words
+    assert command_line(stored) == words
 
 
 # In a browser

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from distributed import Client, KilledWorker
 
@@ -17,6 +16,7 @@ from pipeline.engine.account import Account
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.plan import Planner, PlanTotals
+from pipeline.engine.progress import Progress
 from pipeline.engine.watch import ClusterWatch
 from pipeline.engine.window import PartFault, Window
 from pipeline.engine.worker import Job
@@ -37,22 +37,6 @@ MAX_ATTEMPTS = 8
 
 MAX_ROUNDS = 4
 """How often plan and outcomes are brought to agree while somebody else changes them."""
-
-
-class Progress(Protocol):
-    """Whoever watches a run."""
-
-    def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
-        """The plan grew, or is complete."""
-
-    def found(self, n_images: int) -> None:
-        """So many images have their row already."""
-
-    def classified(self, n_images: int) -> None:
-        """A batch was classified."""
-
-    def committed(self, tally: Tally) -> None:
-        """A part was committed; `tally` is the run's so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,15 +154,16 @@ def load_classifier(spec: ModelSpec, form: ModelForm, options: StorageOptions) -
     # torch takes seconds to import: paid here, on the inference thread, not by the worker's event loop.
     from pipeline.stages.model import load_model, load_state_dict  # noqa: PLC0415
 
-    named = torchvision_weights(spec.name, spec.weights)
-    url = named.url if named else None
-    model = load_model(spec, load_state_dict(_weights(spec, url, options), spec.weights), form)
+    model = load_model(spec, load_state_dict(weights_of(spec, options), spec.weights), form)
     return_free_memory()
     logger.info("model loaded: %s in %s", spec.name, spec.precision)
     return model
 
 
-def _weights(spec: ModelSpec, url: str | None, options: StorageOptions) -> bytes:
+def weights_of(spec: ModelSpec, options: StorageOptions) -> bytes:
+    """Return the bytes of a model's weights; raises `StorageError` where they cannot be had, or are others."""
+    named = torchvision_weights(spec.name, spec.weights)
+    url = named.url if named else None
     return fetch_weights(spec.weights, url, lambda own: read_whole(own, options), spec.weights_sha256).data
 
 

@@ -1,11 +1,10 @@
 """The report on one run, from its record and what its outcomes say. Pure."""
 
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config import command_line
 from pipeline.evaluation import Evaluation
 from pipeline.evaluation.calibration import Coverage
 from pipeline.evaluation.confusion import most_confused
@@ -76,29 +75,9 @@ def report_page(report: Report) -> str:
         "laps": _seconds((session or {}).get("timings_s", {}), leave_out="total"),
         "spent": _seconds((session or {}).get("spent_s", {})),
         "provenance": _provenance(record),
-        "run_command": run_command(record["config"]),
+        "run_command": command_line(record["config"]),
     }
     return render("report.html.j2", COMMAND, facts)
-
-
-def run_command(config: Mapping[str, Any]) -> str:
-    """Return the command that a stored configuration stands for.
-
-    >>> run_command({"source": "s3://b/dogs", "destination": "out", "precision": "bf16", "exclude": ["*/x"]})
-    "python -m pipeline.run s3://b/dogs out --precision bf16 --exclude '*/x'"
-    """
-    words = ["python", "-m", "pipeline.run", config["source"], config["destination"]]
-    for setting in fields(RunConfig):
-        value = config.get(setting.name)
-        if setting.default is MISSING or value in (None, False, setting.default, list(_listed(setting.default))):
-            continue
-        flag = "--" + setting.name.replace("_", "-")
-        words += [flag] if value is True else [word for item in _listed(value) for word in (flag, str(item))]
-    return shlex.join(words)
-
-
-def _listed(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _sections(report: Report, session: Mapping[str, Any] | None) -> list[tuple[str, str]]:

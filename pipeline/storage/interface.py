@@ -6,7 +6,7 @@ credentials, no space) is a `pipeline.errors.StorageError` that names the place.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 _PROBE_SHARE = 0.2
@@ -36,6 +36,10 @@ class StorageOptions:
 
     attempt_s: float = 20.0
     """Seconds of silence after which a single attempt is given up."""
+
+    def within(self, deadline_s: float) -> "StorageOptions":
+        """Return the same for a check that should be over in so many seconds."""
+        return replace(self, deadline_s=deadline_s, attempt_s=deadline_s / 2)
 
     @property
     def read_deadline_s(self) -> float:

@@ -3,13 +3,14 @@
 import io
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import UsageError
 from pipeline.records import Transform
@@ -82,8 +83,20 @@ def tensor_shapes(name: str, n_classes: int, crop_size: int) -> dict[str, tuple[
     return {key: tuple(value.shape) for key, value in _empty(name, n_classes, crop_size).state_dict().items()}
 
 
+class WithoutRoom(TorchFunctionMode):
+    """Has no memory taken for tensors that are filled later: they are on the meta device.
+
+    ``torch.device("meta")`` would do so for all tensors, and RegNet computes its widths with some.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+
+
 def _empty(name: str, n_classes: int, crop_size: int) -> nn.Module:
-    with torch.device("meta"), warnings.catch_warnings():
+    with WithoutRoom(), warnings.catch_warnings():
         if name == "resnet50":
             return ResNet50(n_classes)
         from torchvision.models import get_model  # noqa: PLC0415  see pipeline.stages.model.resnet50

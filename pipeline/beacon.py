@@ -1,0 +1,168 @@
+"""What a run that nobody watches leaves for those who will: ``DESTINATION/progress.json``. Effects: storage, a thread.
+
+The same object is the audience of a run on a worker, and what ``python -m pipeline.attach`` reads.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from pipeline.audience import Heading, Line
+from pipeline.destination import PROGRESS, STOP, Destination
+from pipeline.engine.plan import PlanTotals
+from pipeline.errors import PipelineError
+from pipeline.evaluation.trials import Trial
+from pipeline.records import Tally
+
+logger = logging.getLogger("pipeline")
+
+PERIOD_S = 4.0
+"""Seconds between two signs of life: each is one PUT, and one GET that asks whether to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A run's sign of life."""
+
+    session: str
+    """Of the command that began it."""
+
+    driver: str
+    """Another one where the run had to be begun again, on another worker."""
+
+    resume: str
+    """The command that goes on with the run."""
+
+    n_told: int = 0
+    """Grows with each sign."""
+
+    heading: Heading | None = None
+    n_planned: int = 0
+    is_closed: bool = False
+    """Whether `n_planned` is all there is."""
+
+    n_found: int = 0
+    n_classified: int = 0
+    n_failed: int = 0
+    lines: tuple[Line, ...] = ()
+    status: int | None = None
+    """The exit status that the run ended with; None while it goes on."""
+
+    error: str | None = None
+
+    @classmethod
+    def read(cls, destination: Destination) -> "Sign | None":
+        """Return the last sign of life at a destination; None where there is none."""
+        told = destination.read_json(PROGRESS)
+        if told is None:
+            return None
+        heading = Heading(**told["heading"]) if told["heading"] else None
+        return cls(**told | {"heading": heading, "lines": tuple((label, text) for label, text in told["lines"])})
+
+
+@dataclass
+class Beacon:
+    """A `pipeline.audience.Audience` that gives signs of life from the first line on, and hears whether to stop.
+
+    It is a context: from its beginning to its end a thread is at work once there is a heading.
+    """
+
+    destination: Destination
+    session: str
+    resume: str
+    stop: Callable[[], None]
+    """Is called when somebody asks the run to stop."""
+
+    _changed: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.sign = Sign(self.session, uuid4().hex[:6], self.resume)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def tried(self, trial: Trial) -> None:
+        """Leave out what is tried before: it can be read in ``run.json``."""
+
+    def headed(self, heading: Heading) -> None:
+        """Give the first sign, and go on giving them."""
+        self._change(heading=heading)
+        self._give()
+        self._thread = threading.Thread(target=self._go_on, name="beacon", daemon=True)
+        self._thread.start()
+
+    def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
+        """Take note."""
+        self._change(n_planned=totals.n_images, is_closed=is_closed)
+
+    def found(self, n_images: int) -> None:
+        """Take note."""
+        self._change(n_found=self.sign.n_found + n_images)
+
+    def classified(self, n_images: int) -> None:
+        """Take note."""
+        self._change(n_classified=self.sign.n_classified + n_images)
+
+    def committed(self, tally: Tally) -> None:
+        """Take note."""
+        self._change(n_failed=tally.n_failed)
+
+    def told(self, line: Line) -> None:
+        """Take note."""
+        self._change(lines=(*self.sign.lines, line))
+
+    def close(self) -> None:
+        """Go on: results follow."""
+
+    def ended(self, status: int, error: str | None) -> None:
+        """Give the last sign."""
+        self._over.set()
+        self._change(status=status, error=error)
+        if self.sign.heading is not None:
+            self._give()
+
+    def _change(self, **told: Any) -> None:
+        with self._changed:
+            self.sign = replace(self.sign, **told)
+
+    def _go_on(self) -> None:
+        while not self._over.wait(PERIOD_S):
+            self._give()
+            self._listen()
+
+    def _give(self) -> None:
+        self._change(n_told=self.sign.n_told + 1)
+        try:
+            self.destination.write_json(PROGRESS, _plain(self.sign))
+        except PipelineError as error:  # the next one may get through
+            logger.warning("cannot give a sign of life: %s", error)
+
+    def _listen(self) -> None:
+        try:
+            asked = self.destination.read_json(STOP)
+        except PipelineError:
+            return
+        if asked is not None and asked.get("session") == self.session:
+            self.destination.delete([STOP])
+            self.stop()
+
+
+def ask_to_stop(destination: Destination, sign: Sign) -> None:
+    """Have a run stop soon, with what is in flight finished."""
+    destination.write_json(STOP, {"session": sign.session})
+
+
+def _plain(sign: Sign) -> dict[str, Any]:
+    told: Mapping[str, Any] = asdict(sign)
+    return dict(told)

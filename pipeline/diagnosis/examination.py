@@ -1,0 +1,120 @@
+"""Asks a cluster's processes about themselves. Effects: Dask."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+from distributed import Client
+
+from pipeline.diagnosis import questions
+from pipeline.diagnosis.connections import encryption
+from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
+from pipeline.diagnosis.machines import allocator, clocks, cuda, devices, memory, nannies, threads
+from pipeline.diagnosis.software import OURS, PACKAGES, packages, python
+from pipeline.diagnosis.vitals import Cuda, Patient, Vitals
+from pipeline.errors import ClusterError
+
+logger = logging.getLogger("pipeline")
+
+ANSWER_S = 30.0
+"""Seconds that a process has for an answer; importing torch for the first time is part of some."""
+
+
+_OF_ALL = (python, packages, encryption, clocks)
+_OF_WORKERS = (devices, memory, threads, nannies, allocator)
+
+
+def ask(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Return what each worker answers, by its address; an exception where it raises one, or none in time."""
+    return client.sync(_ask, client, question, args)  # type: ignore[no-any-return]
+
+
+async def _ask(client: Client, question: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
+    workers = list(await client.scheduler.ncores())
+    answers = (client._run(question, *args, workers=[worker], on_error="return") for worker in workers)  # noqa: SLF001  a worker that hangs must not hold up the others
+    told = await asyncio.gather(*(asyncio.wait_for(answer, ANSWER_S) for answer in answers), return_exceptions=True)
+    return {worker: one[worker] if isinstance(one, dict) else one for worker, one in zip(workers, told, strict=True)}
+
+
+@contextmanager
+def by_value() -> Iterator[None]:
+    """Have the questions travel whole, since a process may lack this package."""
+    cloudpickle.register_pickle_by_value(questions)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(questions)
+
+
+def refuse_unfit(client: Client, min_workers: int) -> None:
+    """Raise `ClusterError` if a cluster has a problem that shows at once; what is merely worse is logged."""
+    patient, found = admit(client, min_workers)
+    found += at_once(patient)
+    for finding in found:
+        if finding.level is Level.WARNING:
+            logger.warning("%s", finding)
+    problems = [finding for finding in found if finding.level is Level.PROBLEM]
+    if problems:
+        others = f" ({len(problems) - 1} more problems: ask pipeline.doctor)" if problems[1:] else ""
+        raise ClusterError(f"{problems[0]}{others}")
+
+
+def admit(client: Client, min_workers: int) -> tuple[Patient, list[Finding]]:
+    """Return what client, scheduler and workers tell at once, and whether enough of them do."""
+    with by_value():
+        before = time.time()
+        workers = ask(client, questions.vitals, PACKAGES)
+        scheduler = client.run_on_scheduler(questions.vitals, PACKAGES)
+        asked_s = before, time.time()
+    ours = Vitals("client", **questions.vitals(PACKAGES))
+    told = [Vitals(f"worker {address}", **vitals) for address, vitals in workers.items() if isinstance(vitals, dict)]
+    patient = Patient(client.scheduler.address, ours, Vitals("scheduler", **scheduler), tuple(told), asked_s)
+    return patient, [*_silent(workers), *_presence(patient, min_workers)]
+
+
+def at_once(patient: Patient) -> list[Finding]:
+    """Return what can be found without importing anything: the half that a run does itself."""
+    checks = _OF_ALL + (_OF_WORKERS if patient.workers else ())
+    return [finding for check in checks for finding in check(patient)]
+
+
+def by_trying(client: Client, patient: Patient) -> list[Finding]:
+    """Return what only shows when the workers import what a run needs, and look at their GPU."""
+    with by_value():
+        imported, seen = ask(client, questions.imports), ask(client, questions.cuda)
+    complaints = [
+        Complaint(
+            Level.PROBLEM, f"worker {address}", fault, f"install {OURS} and what it needs there, or give --upload"
+        )
+        for address, fault in imported.items()
+        if isinstance(fault, str)
+    ]
+    told = [seen.get(worker.name.removeprefix("worker ")) for worker in patient.workers]
+    gpus = [Cuda(**gpu) if isinstance(gpu, dict) else None for gpu in told]
+    return [*findings("imports", complaints, "each worker can import what a run needs"), *cuda(patient, gpus)]
+
+
+def _silent(workers: Mapping[str, Any]) -> list[Finding]:
+    complaints = [
+        Complaint(
+            Level.PROBLEM,
+            f"worker {address}",
+            f"no answer within {ANSWER_S:g} s ({type(answer).__name__})",
+            "look at its log, and start it again",
+        )
+        for address, answer in workers.items()
+        if not isinstance(answer, dict)
+    ]
+    return findings("answers", complaints, f"from {counted(len(workers), 'worker')}")
+
+
+def _presence(patient: Patient, min_workers: int) -> list[Finding]:
+    n_workers = len(patient.workers)
+    if n_workers >= min_workers:
+        return []
+    what = f"{patient.address} has {counted(n_workers, 'worker')}, and {min_workers:,} were asked for"
+    return [Finding(Level.PROBLEM, "workers", what, f"start some there: dask worker {patient.address}")]

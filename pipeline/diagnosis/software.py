@@ -1,0 +1,74 @@
+"""Whether all processes run the same software: what differs fails late, and strangely. Pure."""
+
+from collections.abc import Iterator
+
+from distributed.versions import optional_packages, required_packages
+
+from pipeline.diagnosis.findings import Complaint, Finding, Level, counted, findings
+from pipeline.diagnosis.vitals import Patient, Vitals
+
+OURS = "dask-image-inference"
+
+_TRAVELLING = ("dask", "distributed", OURS)
+"""Their objects travel between processes."""
+
+_DECIDING = ("torch", "torchvision", "pillow", "numpy")
+"""They decide predictions; a scheduler does without."""
+
+_USED = ("s3fs", "fsspec", "pyarrow", "obstore", "botocore")
+
+PACKAGES = tuple(dict.fromkeys([*_TRAVELLING, *_DECIDING, *_USED, *required_packages, *optional_packages]))
+"""All that is asked for: ours, and Dask's own list."""
+
+_GRAVE = (*_TRAVELLING, *_DECIDING)
+
+_FOR_A_SCHEDULER = (*_TRAVELLING, *(name for name in required_packages if name != "msgpack"))
+"""As Dask has it: `distributed.versions.scheduler_relevant_packages`."""
+
+
+def python(patient: Patient) -> list[Finding]:
+    """Find processes with another minor version of Python."""
+    ours = _minor(patient.client)
+    complaints = [
+        Complaint(
+            Level.PROBLEM,
+            process.name,
+            f"Python {process.python}, here {patient.client.python}",
+            f"start it with Python {ours}",
+        )
+        for process in patient.processes
+        if _minor(process) != ours
+    ]
+    return findings("python", complaints, f"{ours} on {_all(patient)}")
+
+
+def packages(patient: Patient) -> list[Finding]:
+    """Find packages that a process lacks, or has in another version than the client."""
+    complaints = [
+        *_differing(patient.scheduler, patient.client, _FOR_A_SCHEDULER),
+        *(complaint for worker in patient.workers for complaint in _differing(worker, patient.client, PACKAGES)),
+    ]
+    told = ", ".join(f"{name} {patient.client.packages[name]}" for name in (OURS, "dask", "torch", "torchvision"))
+    return findings("packages", complaints, f"the same on {_all(patient)}: {told}, and others")
+
+
+def _differing(process: Vitals, client: Vitals, names: tuple[str, ...]) -> Iterator[Complaint]:
+    for name in names:
+        ours, theirs = client.packages[name], process.packages[name]
+        if ours is None or ours == theirs:
+            continue
+        level = Level.PROBLEM if theirs is None or name in _GRAVE else Level.WARNING
+        what = f"no {name}, here {ours}" if theirs is None else f"{name} {theirs}, here {ours}"
+        yield Complaint(level, process.name, what, _mend(name, ours))
+
+
+def _mend(name: str, ours: str) -> str:
+    return f"install {name} {ours} there{', or give --upload' if name == OURS else ''}"
+
+
+def _minor(process: Vitals) -> str:
+    return ".".join(process.python.split(".")[:2])
+
+
+def _all(patient: Patient) -> str:
+    return f"client, scheduler and {counted(len(patient.workers), 'worker')}"

@@ -1,0 +1,189 @@
+"""A run that outlives its command: ``run --detach``, and ``attach`` that follows it from elsewhere."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from distributed import Client
+
+from pipeline.attach import main as attach
+from pipeline.audience import Heading
+from pipeline.beacon import Beacon, Sign, ask_to_stop
+from pipeline.destination import Destination
+from pipeline.engine.plan import PlanTotals
+from pipeline.records import Tally
+from pipeline.storage import options_from_environment
+from pipeline.verify import main as verify
+from tests.by_hand import dask_by_hand
+from tests.command_line import run
+
+HEADING = Heading(
+    "20261121T000000-abc123", "http://127.0.0.1:8787/status", "s3://b/out", "resnet50", "no: --compile off"
+)
+SMALL = ["--precision", "fp32", "--batch-size", "8", "--batches-per-part", "1"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, drawings):
+    folder = tmp_path_factory.mktemp("photos")
+    for key, data in drawings[:24]:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def traces(client):
+    """Return what a run could leave at a scheduler and its workers."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: (
+            sorted(dask_scheduler.tasks),
+            sorted(dask_scheduler.plugins),
+            sorted(dask_scheduler.worker_plugins),
+            sorted(name for name in dask_scheduler.clients if not name.startswith("Client-worker")),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def detached(tmp_path_factory, photos, weights):
+    """A run that was begun with --detach and followed to its end from elsewhere; what its cluster looked like."""
+    out = tmp_path_factory.mktemp("detached") / "out"
+    with dask_by_hand(tmp_path_factory.mktemp("dask"), 2) as cluster:
+        with Client(cluster.address) as client:
+            client.wait_for_workers(2, timeout=60)
+            before = traces(client)
+            options = [*SMALL, "--weights", str(weights), "--cluster", cluster.address]
+            begun = run(str(photos), str(out), *options, "--detach")
+            followed = subprocess.run(
+                [sys.executable, "-m", "pipeline.attach", str(out)], capture_output=True, text=True, check=False
+            )
+            after = traces(client)
+        again = run(str(photos), str(out), *options, "--detach")
+    return begun, followed, again, out, before, after
+
+
+def test_the_command_returns_and_says_how_to_follow(detached):
+    begun, *_, out, _, _ = detached
+
+    assert begun.returncode == 0, begun.stderr
+    lines = begun.stdout.splitlines()
+    assert lines[0].startswith("run          2")
+    assert lines[-1] == f"detached     follow it with: python -m pipeline.attach {out}"
+    assert not any(line.startswith("top-1") for line in lines)
+
+
+def test_attach_shows_what_the_run_itself_would_have_shown(detached):
+    begun, followed, _, out, *_ = detached
+
+    assert followed.returncode == 0, followed.stderr
+    labels = [line.split("  ")[0] for line in followed.stdout.splitlines()]
+    assert labels[:3] == ["run", "images", "dashboard"]
+    assert labels[-1] == "report"
+    assert {"top-1", "took", "bound by"} <= set(labels)
+    assert followed.stdout.splitlines()[0] == begun.stdout.splitlines()[0]
+    assert verify([str(out)]) == 0
+
+
+def test_attaching_after_the_end_tells_the_end(detached, capsys):
+    _, followed, _, out, *_ = detached
+
+    assert attach([str(out)]) == 0
+    assert capsys.readouterr().out == followed.stdout
+
+
+def test_the_cluster_is_left_as_it_was(detached):
+    *_, before, after = detached
+
+    assert after == before
+
+
+def test_a_run_that_has_nothing_left_to_do_says_so_at_once(detached):
+    _, _, again, *_ = detached
+
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stdout
+
+
+def test_the_last_sign_is_not_in_the_way_of_other_readers(detached):
+    _, _, _, out, *_ = detached
+
+    told = json.loads((out / "progress.json").read_text())
+    assert told["status"] == 0
+    assert told["n_classified"] == 24
+    assert "AWS_" not in json.dumps(told)
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return Destination(f"file://{tmp_path}/out", options_from_environment())
+
+
+def test_a_sign_of_life_is_read_as_it_was_given(destination):
+    with Beacon(destination, "session", "python -m pipeline.run a b", lambda: None) as beacon:
+        beacon.headed(HEADING)
+        beacon.planned(PlanTotals(n_images=30), is_closed=True)
+        beacon.found(5)
+        beacon.classified(8)
+        beacon.classified(8)
+        beacon.committed(Tally(n_images=21, n_ok=20))
+        beacon.told(("top-1", "50 %"))
+        beacon.ended(3, "too many failed")
+
+    sign = Sign.read(destination)
+
+    assert sign == beacon.sign
+    assert (sign.heading, sign.n_planned, sign.is_closed) == (HEADING, 30, True)
+    assert (sign.n_found, sign.n_classified, sign.n_failed) == (5, 16, 1)
+    assert (sign.lines, sign.status, sign.error) == ((("top-1", "50 %"),), 3, "too many failed")
+
+
+def test_a_run_hears_that_it_is_to_stop_and_only_this_run(destination, monkeypatch):
+    monkeypatch.setattr("pipeline.beacon.PERIOD_S", 0.05)
+    asked = []
+    with Beacon(destination, "session", "...", lambda: asked.append(1)) as beacon:
+        beacon.headed(HEADING)
+        ask_to_stop(destination, Sign("another session", "", "..."))
+        before = beacon.sign.n_told
+        while beacon.sign.n_told < before + 3:
+            pass
+        assert asked == []
+
+        ask_to_stop(destination, beacon.sign)
+        while not asked:
+            pass
+
+    assert destination.read_json("stop.json") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(3, ["error: it failed"]), (5, ["error: it failed", "to resume: python -m pipeline.run a b"])],
+)
+def test_attach_ends_as_the_run_has_ended(destination, capsys, status, expected):
+    with Beacon(destination, "session", "python -m pipeline.run a b", lambda: None) as beacon:
+        beacon.headed(HEADING)
+        beacon.ended(status, "it failed")
+
+    assert attach([destination.url]) == status
+    assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_a_run_that_gives_no_sign_any_more_is_told_to_be_lost(destination, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.attach.LOST_S", 0.5)
+    monkeypatch.setattr("pipeline.attach.PERIOD_S", 0.1)
+    with Beacon(destination, "session", "python -m pipeline.run a b", lambda: None) as beacon:
+        beacon.headed(HEADING)
+
+    assert attach([destination.url]) == 5
+    assert "no sign of life" in capsys.readouterr().err
+
+
+def test_bad_usage_is_one_line(tmp_path, photos, weights, capsys):
+    local = run(str(photos), str(tmp_path / "out"), "--weights", str(weights), "--detach", "--cluster", "cpu")
+
+    assert local.returncode == 2
+    assert local.stderr.startswith("error: --detach --cluster cpu: this cluster ends with the command")
+    assert attach([str(tmp_path / "out")]) == 2
+    assert "holds no run that was begun with --detach" in capsys.readouterr().err
