@@ -125,6 +125,9 @@ class RunConfig:
     performance_report: str | None = _option(
         "Write Dask's own report on the run (task stream, profile, bandwidth) to an HTML file.", None, metavar="FILE"
     )
+    planned: str | None = _option(
+        "A plan that python -m pipeline.plan --save wrote: say at the end what came of it.", None, metavar="FILE"
+    )
     no_report: bool = _option("Leave out DESTINATION/report.html.", False, bool, is_flag=True)
     detach: bool = _option(
         "Leave the run to a remote cluster and return; follow it with python -m pipeline.attach.",

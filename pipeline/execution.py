@@ -6,7 +6,7 @@ own process.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -24,6 +24,7 @@ from pipeline.errors import FailureRateError
 from pipeline.evaluation.trials import Setting, Tuning
 from pipeline.interrupt import StopRequest
 from pipeline.performance import check_writable, performance_reported
+from pipeline.planned import Planned, read_planned
 from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
 from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, provide
@@ -46,15 +47,17 @@ def execute(config: RunConfig, workers: Workers, stop: StopRequest, audience: Au
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    stopwatch = Stopwatch()
+    stopwatch, planned = Stopwatch(), read_planned(config)
     check_writable(config.performance_report)
     ends, spec = check_ends(config), check_model(config)
+    if planned is not None:
+        planned.refuse_if_other(config, ends.selection.source, spec)
     labels = check_labels(config, ends, spec)
     stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels, audience)
     stopwatch.lap("check")
     tally, session = _finished(config, ends, stored), None
     if tally is None:
-        begun = _Begun(new_run_id(), stopwatch, labels, is_new=stored is None)
+        begun = _Begun(new_run_id(), stopwatch, labels, is_new=stored is None, planned=planned)
         tally, session = _carry_out(config, workers, ends, spec, begun, stop, audience)
     else:
         audience.told(("finished", "every image has its row already: nothing to do"))
@@ -72,6 +75,8 @@ def _tell_of(
 ) -> None:
     for line in speed(session.n_scored, wall_s, session.verdict):
         audience.told(line)
+    if session.planned is not None:
+        audience.told(("planned", session.planned["sentence"]))
     if has_report:
         audience.told(("report", _report(destination)))
 
@@ -124,6 +129,8 @@ def _carry_out(
         client = stack.enter_context(workers(setting))
         audience.told(("dashboard", client.dashboard_link or "none"))
         given = provided(begun.run_id, setting, client)
+        if begun.planned is not None:
+            begun.planned.refuse_if_other(config, ends.selection.source, given.spec)
         stack.enter_context(prepared_workers(client, given.job))
         stack.enter_context(performance_reported(client, config.performance_report))
         record = take_destination(
@@ -157,6 +164,9 @@ class _Begun:
     is_new: bool
     """Whether the destination holds no run to go on with."""
 
+    planned: Planned | None
+    """What was said before of what it takes; None where nobody asks."""
+
 
 def _tuned(
     config: RunConfig,
@@ -178,7 +188,11 @@ def _told(begun: _Begun, driver: Driver, client: Client, given: Provision, tunin
     driver.account.requests.update(requests_since_last())
     workers = worker_facts(client, given.job)
     driver.account.ended(workers)
-    return told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
+    session = told_session(begun.run_id, begun.stopwatch, driver.account, workers, given.compiled, tuning)
+    if begun.planned is None:
+        return session
+    took_s = sum(seconds for lap, seconds in session.timings_s.items() if lap != TUNING)
+    return replace(session, planned=begun.planned.beside(took_s, session.requests))
 
 
 def _heading(run_id: str, config: RunConfig, given: Provision, tuning: Tuning | None) -> Heading:

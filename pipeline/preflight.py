@@ -56,8 +56,13 @@ class Ends:
         return listed_images(self.selection, self.source_options)
 
 
-def check_ends(config: RunConfig) -> Ends:
+def check_ends(config: RunConfig, *, probes: bool = True) -> Ends:
     """Return the source and the destination once an image was read from the one and a probe written to the other.
+
+    Parameters
+    ----------
+    probes
+        Whether anything is written to the destination; else it is only looked at.
 
     Raises
     ------
@@ -73,6 +78,8 @@ def check_ends(config: RunConfig) -> Ends:
     _check_apart(hurried)
     _check_source(hurried)
     _check_destination(hurried.destination, overwrite=config.overwrite)
+    if probes:
+        hurried.destination.probe()
     return ends
 
 
@@ -168,7 +175,6 @@ def _check_destination(destination: Destination, *, overwrite: bool) -> None:
         destination.refuse_if_foreign()
     else:
         destination.refuse_if_used()
-    destination.probe()
 
 
 def _check_source(ends: Ends) -> None:

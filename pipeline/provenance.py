@@ -99,6 +99,9 @@ class Session:
     tuning: Tuning | None = None
     """What was tried before; None where it was not asked for."""
 
+    planned: Mapping[str, Any] | None = None
+    """What a plan had said beside what came of it; None where none was given."""
+
 
 def conclude(record: Mapping[str, Any], totals: PlanTotals, tally: Tally, session: Session) -> dict[str, Any]:
     """Return what is known of a run after its last image; earlier commands that ended early have told nothing."""

@@ -94,6 +94,7 @@ def _check_can_be_left(config: RunConfig) -> None:
     for option, given, why in (
         ("--cluster", config.cluster if is_local(config.cluster) else None, "this cluster ends with the command"),
         ("--upload", config.upload, "the package goes when this command ends; install it there"),
+        ("--planned", config.planned, "the machine that the run goes on has no such file"),
         ("--performance-report", config.performance_report, "it would be a file of the worker's that drives the run"),
     ):
         if given:

@@ -25,6 +25,11 @@ class Ledger:
         self._exact: dict[int, tuple[str, Tally]] = {}
         self.tally = Tally()
 
+    @property
+    def n_parts(self) -> int:
+        """Parts that were stored at the last look, whatever is in them."""
+        return len(self._stored)
+
     def look(self) -> None:
         """List what is stored now, and forget what was planned: a plan is about to be handed in, part by part.
 

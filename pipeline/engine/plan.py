@@ -48,6 +48,26 @@ class PlanTotals:
         return PlanTotals(self.n_images + n_images, self.n_parts + n_parts, self.n_pages + 1)
 
 
+def parts_per_page() -> Iterator[int]:
+    """Yield how many parts each new page has: the first is there soon, later ones are so large that they are few."""
+    n_parts = 1
+    while True:
+        yield n_parts
+        n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
+
+
+def n_pages_of(n_parts: int) -> int:
+    """Return how many pages so many new parts take.
+
+    >>> [n_pages_of(n_parts) for n_parts in (0, 1, 2, 3, 63, 95, 96)]
+    [0, 1, 2, 2, 6, 7, 8]
+    """
+    n_pages, sizes = 0, parts_per_page()
+    while n_parts > 0:
+        n_parts, n_pages = n_parts - next(sizes), n_pages + 1
+    return n_pages
+
+
 class _Stopped(Exception):  # noqa: N818  not an error: the planner was asked to stop
     """The listing was not read to its end, so that nothing may be concluded from what it did not name."""
 
@@ -160,11 +180,13 @@ class Planner:
         self._announce(page.number, page.n_images, page.n_parts)
 
     def _append(self, unplanned: Iterator[ImageRef]) -> None:
-        """Write pages of 1, 2, 4 ... parts: the first soon, later ones large enough to keep their number small."""
+        """Write what is new, page by page."""
         fresh = (ref for ref in unplanned if ref.url not in self._adopted)
-        n_parts = 1
-        while self._append_page(list(islice(fresh, n_parts * self._part_size))):  # only one page's images in memory
-            n_parts = min(2 * n_parts, MAX_PARTS_PER_PAGE)
+        for n_parts in parts_per_page():
+            if not self._append_page(
+                list(islice(fresh, n_parts * self._part_size))
+            ):  # only one page's images in memory
+                return
 
     def _append_page(self, refs: list[ImageRef]) -> bool:
         """Write a page, after those that others write meanwhile; return whether there was an image for any."""

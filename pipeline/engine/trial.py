@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -18,11 +19,10 @@ from distributed import Client, Future, KilledWorker
 
 from pipeline.engine.graph import Batching, part_graph
 from pipeline.engine.watch import ClusterWatch
-from pipeline.engine.window import TICK_S, cause_of
-from pipeline.engine.worker import Job, await_models, told_by_workers
-from pipeline.errors import InterruptedRunError, WorkerUnfitError
-from pipeline.records import ImageRef, PartWork
-from pipeline.storage import requests_since_last
+from pipeline.engine.window import FETCH_S, TICK_S, cause_of
+from pipeline.engine.worker import Job, await_models, worker_facts
+from pipeline.errors import ClusterError, InterruptedRunError, WorkerUnfitError
+from pipeline.records import ImageRef, Outcome, PartWork, WorkerFacts
 
 LEAST_BATCHES = 3
 """Batches that are counted at least, in whole rounds of the task slots."""
@@ -45,11 +45,30 @@ class Pace:
     n_images: int
     """Images that were counted."""
 
-    steady_s: float
-    """Seconds that they took."""
+    ends_s: tuple[float, ...]
+    """Seconds from the beginning of the count to the end of each of their batches, ascending."""
 
-    requests: Counter[str]
-    """What the workers asked of their stores for it, the images before those that were counted included."""
+    n_all: int
+    """Images that went through, those before the count included."""
+
+    loaded_s: float
+    """Seconds until every worker had its model."""
+
+    loading: Counter[str]
+    """What the workers had asked of their stores by then."""
+
+    workers: tuple[WorkerFacts, ...]
+    """What they have, and what they asked and spent from then on, for all images that went through."""
+
+    @property
+    def steady_s(self) -> float:
+        """Seconds that the images took that were counted."""
+        return self.ends_s[-1]
+
+    @property
+    def requests(self) -> Counter[str]:
+        """What the workers asked of their stores for all of it."""
+        return sum((worker.requests for worker in self.workers), self.loading.copy())
 
 
 class PaceTrial:
@@ -69,6 +88,10 @@ class PaceTrial:
         Seconds without any batch done after which it gives up.
     stop
         Set from outside to end it early.
+    least_batches
+        Batches that are counted at least.
+    told
+        Is given the outcomes of each batch of the first time that the images are taken; None where nobody wants them.
     """
 
     def __init__(
@@ -79,15 +102,20 @@ class PaceTrial:
         refs: Sequence[ImageRef],
         stall_timeout_s: float,
         stop: threading.Event,
+        least_batches: int = LEAST_BATCHES,
+        told: Callable[[Sequence[Outcome]], None] | None = None,
     ) -> None:
         self._client, self._job, self._batching, self._stop = client, job, batching, stop
         self._stall_timeout_s = stall_timeout_s
         self._watch = ClusterWatch(client, job, stall_timeout_s)
         self._refs = cycle(refs)
         self._batch_size = min(batching.batch_size, len(refs))
+        self._least_batches, self._told = least_batches, told
+        self._n_wanted = math.ceil(len(refs) / self._batch_size) if told else 0
+        self._wanted: set[str] = set()
         self._events: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._futures: list[Future] = []
-        self._n_done = 0
+        self._ends: list[float] = []
 
     def run(self) -> Pace:
         """Return the pace, with every task done and forgotten.
@@ -99,19 +127,23 @@ class PaceTrial:
         PipelineError
             What would end a run too: the store refuses, the cluster is lost, a signal.
         """
+        began = time.monotonic()
         await_models(self._client, self._job, self._stall_timeout_s)
+        loaded_s = time.monotonic() - began
+        loading = sum((worker.requests for worker in worker_facts(self._client, self._job)), Counter[str]())
         try:
-            n_images, steady_s = self._timed()
+            ends_s = self._timed()
         finally:
             if self._client.status == "running":
                 self._client.cancel(self._futures, force=True)
-        requests = sum(told_by_workers(self._client, requests_since_last), Counter[str]())
-        return Pace(n_images, steady_s, requests)
+        workers = tuple(worker_facts(self._client, self._job))
+        n_images, n_all = (n * self._batch_size for n in (len(ends_s), len(self._ends)))
+        return Pace(n_images, ends_s, n_all, loaded_s, loading, workers)
 
-    def _timed(self) -> tuple[int, float]:
-        """Return the images that were counted, and the seconds that they took."""
+    def _timed(self) -> tuple[float, ...]:
+        """Return when each batch was done that was counted, in seconds since the count began."""
         self._watch.look()
-        n_slots, n_rounds = self._watch.n_slots, math.ceil(LEAST_BATCHES / self._watch.n_slots)
+        n_slots, n_rounds = self._watch.n_slots, math.ceil(self._least_batches / self._watch.n_slots)
         began = time.monotonic()
         self._submit((1 + n_rounds) * n_slots)
         self._await(n_slots)
@@ -119,7 +151,7 @@ class PaceTrial:
         n_foreseen = min(MOST_ROUNDS, math.ceil(LEAST_S / (started - began)))  # as if each took as long as the first
         self._submit(max(0, n_foreseen - n_rounds) * n_slots)
         self._await(len(self._futures))
-        return (len(self._futures) - n_slots) * self._batch_size, time.monotonic() - started
+        return tuple(end - started for end in self._ends[n_slots:])
 
     def _submit(self, n_batches: int) -> None:
         """Send batches to the scheduler, each as a part of its own."""
@@ -128,12 +160,13 @@ class PaceTrial:
         graphs = [part_graph(work, self._job, self._batching, placement) for work in works]
         futures: list[Future] = self._client.compute([infer for graph in graphs for infer in graph.infers])
         self._futures += futures
+        self._wanted = {future.key for future in self._futures[: self._n_wanted]}
         for future in futures:
             future.add_done_callback(self._events.put)
 
     def _await(self, n_batches: int) -> None:
         """Return when so many batches are done since the beginning."""
-        while self._n_done < n_batches:
+        while len(self._ends) < n_batches:
             if self._stop.is_set():
                 raise InterruptedRunError("stopped by a signal")
             if self._watch.look():
@@ -152,5 +185,14 @@ class PaceTrial:
             if isinstance(error, (KilledWorker, WorkerUnfitError)):
                 raise TrialError(" ".join(str(error).split())) from error
             raise error
-        self._n_done += 1
+        self._ends.append(time.monotonic())
         self._watch.moved()
+        if self._told is not None and future.key in self._wanted:
+            self._told(self._outcomes(future))
+
+    def _outcomes(self, future: Future) -> Sequence[Outcome]:
+        try:
+            outcomes: Sequence[Outcome] = future.result(timeout=FETCH_S)
+        except (CancelledError, OSError) as error:  # a timeout is an OSError, too
+            raise ClusterError("the scheduler was lost, or does not answer") from error
+        return outcomes

@@ -11,7 +11,7 @@ from pipeline.evaluation.confusion import most_confused
 from pipeline.evaluation.per_class import ClassScore
 from pipeline.pages.pictures import heatmap
 from pipeline.pages.rendering import render
-from pipeline.pages.session import last_session, speed_of, verdict_sentence
+from pipeline.pages.session import last_session, planned_sentence, speed_of, verdict_sentence
 from pipeline.pages.shown import Shown
 
 COMMAND = "python -m pipeline.report"
@@ -58,6 +58,7 @@ def report_page(report: Report) -> str:
         "sections": _sections(report, session),
         "speed": speed_of(record),
         "verdict": verdict_sentence(record),
+        "planned": planned_sentence(record),
         "noun": "breed" if evaluation.is_among_breeds else "class",
         "nouns": "breeds" if evaluation.is_among_breeds else "classes",
         "scores": scores,

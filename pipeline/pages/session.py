@@ -32,6 +32,12 @@ def speed_of(record: Mapping[str, Any]) -> Speed | None:
     return Speed(session["n_scored"], total_s) if session and total_s else None
 
 
+def planned_sentence(record: Mapping[str, Any]) -> str | None:
+    """Return what a plan had said of the last command that scored anything, beside what it took, as a sentence."""
+    planned = (last_session(record) or {}).get("planned")
+    return planned["sentence"] if planned else None
+
+
 def verdict_sentence(record: Mapping[str, Any]) -> str | None:
     """Return what bounded the last command that scored anything, as a sentence."""
     verdict = (last_session(record) or {}).get("verdict")

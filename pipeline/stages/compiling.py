@@ -70,7 +70,26 @@ def break_even(key: str) -> float:
     worth = known_worth(key)
     if worth is None:
         return UNMEASURED_BREAK_EVEN
-    return worth.break_even(OPEN_S if (user_cache() / "compiled" / key).exists() else worth.compile_s)
+    return worth.break_even(OPEN_S if is_kept(key) else worth.compile_s)
+
+
+def is_kept(key: str) -> bool:
+    """Return whether this machine has a form compiled already."""
+    return (user_cache() / "compiled" / key).exists()
+
+
+def next_load_s(loaded_s: float, key: str, *, was_kept: bool) -> float:
+    """Return the seconds that loading a compiled form takes the next time, when what was compiled now is only opened.
+
+    Parameters
+    ----------
+    loaded_s
+        That it took now.
+    was_kept
+        Whether it was compiled before.
+    """
+    worth = None if was_kept else known_worth(key)
+    return loaded_s if worth is None else max(OPEN_S, loaded_s - worth.compile_s)
 
 
 def form_key(spec: ModelSpec, n_threads: int) -> str:
