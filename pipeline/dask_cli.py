@@ -57,3 +57,30 @@ def compare(args: tuple[str, ...]) -> None:
     from pipeline.compare import main  # noqa: PLC0415
 
     _carry_out(main, "compare", args)
+
+
+@pipeline.command(context_settings=_AS_TYPED)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def plan(args: tuple[str, ...]) -> None:
+    """Say what a run is going to take, before it is paid for."""
+    from pipeline.plan import main  # noqa: PLC0415
+
+    _carry_out(main, "plan", args)
+
+
+@pipeline.command(context_settings=_AS_TYPED)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def doctor(args: tuple[str, ...]) -> None:
+    """Say what is wrong with a cluster, and how to mend it."""
+    from pipeline.doctor import main  # noqa: PLC0415
+
+    _carry_out(main, "doctor", args)
+
+
+@pipeline.command(context_settings=_AS_TYPED)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def attach(args: tuple[str, ...]) -> None:
+    """Follow the run at DESTINATION that was begun with run --detach."""
+    from pipeline.attach import main  # noqa: PLC0415
+
+    _carry_out(main, "attach", args)

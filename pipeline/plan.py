@@ -28,7 +28,7 @@ COMMAND = "python -m pipeline.plan"
 
 _PRICE = "price_"
 
-_OF_RUN_ALONE = ("detach", "planned")
+_OF_RUN_ALONE = ("detach", "performance_report", "planned")
 """Options of a run that a plan of it has no use for."""
 
 
