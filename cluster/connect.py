@@ -9,7 +9,7 @@ from distributed import Client
 
 from cluster.forkserver import forked_workers
 from cluster.local import count_gpus, frugal_processes, local_cpu_cluster, local_cuda_cluster
-from cluster.remote import join_cluster
+from cluster.remote import join_cluster, scheduler_address
 from cluster.security import TlsFiles
 
 FIRST_WORKERS_S = 60.0
@@ -49,6 +49,8 @@ class ClusterOptions:
                 f"{self.tls}: --cluster {self.cluster} is opened on this machine's loopback and takes no certificates; "
                 "leave them out, or give --cluster tls://..."
             )
+        if not is_local(self.cluster):
+            scheduler_address(self.cluster, self.tls)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def join_cluster(address_or_file: str, tls: TlsFiles = TlsFiles()) -> Iterator[C
     ConnectionError
         If no scheduler answers in time.
     """
-    address = _address(address_or_file, tls)
+    address = scheduler_address(address_or_file, tls)
     security = security_of(address_or_file, address, tls)
     # pipeline.diagnosis says it in one line, and refuses.
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
@@ -46,7 +46,8 @@ def join_cluster(address_or_file: str, tls: TlsFiles = TlsFiles()) -> Iterator[C
         yield client
 
 
-def _address(address_or_file: str, tls: TlsFiles) -> str:
+def scheduler_address(address_or_file: str, tls: TlsFiles) -> str:
+    """Return the address of a scheduler; raise `ValueError` where this is neither one nor a scheduler file."""
     if Path(address_or_file).is_file():
         try:
             return str(json.loads(Path(address_or_file).read_text())["address"])

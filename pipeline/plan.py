@@ -19,6 +19,7 @@ from pipeline.forecast.prices import KINDS
 from pipeline.forecast.words import lines_of, size_words, verb_words
 from pipeline.forecasting import Forecaster
 from pipeline.interrupt import stop_on_signals
+from pipeline.provision import asked_for, cluster_options
 from pipeline.reporting import save_page
 from pipeline.sampling import sampled
 from pipeline.storage import requests
@@ -80,6 +81,7 @@ def plan(config: RunConfig, prices: Mapping[str, float]) -> Forecast | None:
         Whatever would end the run, too.
     """
     began, asked_before = time.monotonic(), requests()
+    cluster_options(config, asked_for(config))  # what cannot be is said before a long listing
     given = checked(config)
     found = surveyed(config, given)
     refs, n_images = found.survey.strata.sample(), found.survey.to_do.n_images

@@ -254,7 +254,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pipeline.upload": ("cluster",),
     "pipeline.performance": ("pipeline.errors",),
     # dask's own command line: it imports a command when that is typed
-    "pipeline.dask_cli": ("pipeline.compare", "pipeline.report", "pipeline.run", "pipeline.verify"),
+    "pipeline.dask_cli": tuple(f"pipeline.{command}" for command in COMMANDS),
     "pipeline.tuning": (
         "cluster",
         "pipeline.config",
