@@ -14,6 +14,7 @@ import pytest
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
 
+from cluster.answers import answers
 from cluster.requirements import requirements
 from tests.composed import FILE, LOOPBACK, Composed, free_ports, read_file
 from tests.plain_loop import assert_equal_answers, plain_loop
@@ -180,6 +181,12 @@ def test_nothing_that_might_hold_a_key_gets_into_the_image():
 
 
 # The commands
+
+
+def test_a_health_check_passes_only_what_answers_with_success(s3):
+    assert answers(f"{s3}/moto-api/")
+    assert not answers(f"{s3}/no-such-bucket/no-such-key")
+    assert not answers(f"http://{LOOPBACK}:{free_ports(1)[0]}/")
 
 
 @pytest.fixture
