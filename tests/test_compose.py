@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import boto3
@@ -14,6 +15,7 @@ import pytest
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
 
+from cluster.answers import answers
 from cluster.requirements import requirements
 from tests.composed import FILE, LOOPBACK, Composed, free_ports, read_file
 from tests.plain_loop import assert_equal_answers, plain_loop
@@ -159,7 +161,12 @@ def test_what_the_build_copies_makes_the_package(tmp_path):
     subprocess.run([*command, "--wheel-dir", str(tmp_path)], cwd=tmp_path / "src", check=True, timeout=120)
 
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.stat().st_size > 100_000
+    with zipfile.ZipFile(wheel) as package:
+        names = set(package.namelist())
+        (metadata,) = [package.read(name).decode() for name in names if name.endswith("METADATA")]
+    assert {"cluster/connect.py", "pipeline/run.py", "pipeline/pages/templates/style.css"} <= names
+    assert any(name.endswith("LICENSE") for name in names)
+    assert "# Batch image inference on Dask" in metadata
 
 
 def test_nothing_that_might_hold_a_key_gets_into_the_image():
@@ -180,6 +187,12 @@ def test_nothing_that_might_hold_a_key_gets_into_the_image():
 
 
 # The commands
+
+
+def test_a_health_check_passes_only_what_answers_with_success(s3):
+    assert answers(f"{s3}/moto-api/")
+    assert not answers(f"{s3}/no-such-bucket/no-such-key")
+    assert not answers(f"http://{LOOPBACK}:{free_ports(1)[0]}/")
 
 
 @pytest.fixture
