@@ -5,7 +5,7 @@ From Python the names below do what the commands do; what is printed and written
 >>> from pipeline import RunConfig, evaluate, read_outcomes, run_pipeline
 >>> config = RunConfig(images, outcomes, weights=weights, cluster="cpu", limit=8)
 >>> tally = run_pipeline(config)  # doctest: +ELLIPSIS
-run ...
+dashboard ...
 >>> tally.n_images
 8
 >>> evaluation = evaluate(read_outcomes(outcomes))

@@ -1,13 +1,11 @@
 """Scenario 26: schedulers that take only clients with a certificate, and those that take anybody."""
 
 import json
-import logging
 import socket
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dask
-import psutil
 import pytest
 from distributed import LocalCluster
 from distributed.security import Security
@@ -173,24 +171,6 @@ def test_26_a_scheduler_that_is_gone_is_no_matter_of_certificates(ours, monkeypa
         address = f"tls://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ConnectionError, match="no scheduler answers"), join_cluster(address, ours):
             pass
-
-
-def own_address():
-    """Return an address of this machine that others may reach, None where it has none."""
-    found = [entry.address for entries in psutil.net_if_addrs().values() for entry in entries if entry.family == 2]
-    return next((address for address in found if not address.startswith("127.")), None)
-
-
-@pytest.mark.skipif(own_address() is None, reason="this machine has no address but loopback")
-def test_26_a_plain_scheduler_that_others_can_reach_is_warned_of_and_joined(plain, caplog):
-    caplog.set_level(logging.WARNING, "pipeline")
-    with join_cluster(plain):
-        assert [record.message for record in caplog.records if record.name == "pipeline"] == []
-
-    with scheduler(host=own_address()) as address, join_cluster(address) as client:
-        assert client.status == "running"
-        (warning,) = [record.message for record in caplog.records if record.name == "pipeline"]
-        assert warning.startswith(f"traffic with {address} is neither encrypted nor authenticated: start its scheduler")
 
 
 def test_26_a_run_through_tls_gives_its_rows(s3, drawings, weights, authority, ours, tmp_path):

@@ -21,22 +21,25 @@ from pipeline.errors import ClusterError
 logger = logging.getLogger("pipeline")
 
 ANSWER_S = 30.0
-"""Seconds that a process has for an answer; importing torch for the first time is part of some."""
+"""Seconds that a process has for telling what it knows."""
+
+TRY_S = 120.0
+"""Seconds that a worker has for trying something: many on one machine import torch at the same time."""
 
 
 _OF_ALL = (python, packages, encryption, clocks)
 _OF_WORKERS = (devices, memory, threads, nannies, allocator)
 
 
-def ask(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
+def ask(client: Client, question: Callable[..., Any], *args: Any, within_s: float) -> dict[str, Any]:
     """Return what each worker answers, by its address; an exception where it raises one, or none in time."""
-    return client.sync(_ask, client, question, args)  # type: ignore[no-any-return]
+    return client.sync(_ask, client, question, args, within_s)  # type: ignore[no-any-return]
 
 
-async def _ask(client: Client, question: Callable[..., Any], args: tuple[Any, ...]) -> dict[str, Any]:
+async def _ask(client: Client, question: Callable[..., Any], args: tuple[Any, ...], within_s: float) -> dict[str, Any]:
     workers = list(await client.scheduler.ncores())
     answers = (client._run(question, *args, workers=[worker], on_error="return") for worker in workers)  # noqa: SLF001  a worker that hangs must not hold up the others
-    told = await asyncio.gather(*(asyncio.wait_for(answer, ANSWER_S) for answer in answers), return_exceptions=True)
+    told = await asyncio.gather(*(asyncio.wait_for(answer, within_s) for answer in answers), return_exceptions=True)
     return {worker: one[worker] if isinstance(one, dict) else one for worker, one in zip(workers, told, strict=True)}
 
 
@@ -73,7 +76,7 @@ def admit(client: Client, min_workers: int) -> tuple[Patient, list[Finding]]:
     """Return what client, scheduler and workers tell at once, and whether enough of them do."""
     with by_value():
         before = time.time()
-        workers = ask(client, questions.vitals, PACKAGES)
+        workers = ask(client, questions.vitals, PACKAGES, within_s=ANSWER_S)
         scheduler = client.run_on_scheduler(questions.vitals, PACKAGES)
         asked_s = before, time.time()
     ours = Vitals("client", **questions.vitals(PACKAGES))
@@ -91,13 +94,12 @@ def at_once(patient: Patient) -> list[Finding]:
 def by_trying(client: Client, patient: Patient) -> list[Finding]:
     """Return what only shows when the workers import what a run needs, and look at their GPU."""
     with by_value():
-        imported, seen = ask(client, questions.imports), ask(client, questions.cuda)
+        imported, seen = (ask(client, question, within_s=TRY_S) for question in (questions.imports, questions.cuda))
+    mend = f"install {OURS} and what it needs there, or give --upload"
     complaints = [
-        Complaint(
-            Level.PROBLEM, f"worker {address}", fault, f"install {OURS} and what it needs there, or give --upload"
-        )
+        Complaint(Level.PROBLEM, f"worker {address}", _words(fault, TRY_S), mend)
         for address, fault in imported.items()
-        if isinstance(fault, str)
+        if fault is not None
     ]
     told = [seen.get(worker.name.removeprefix("worker ")) for worker in patient.workers]
     gpus = [Cuda(**gpu) if isinstance(gpu, dict) else None for gpu in told]
@@ -109,7 +111,7 @@ def _silent(workers: Mapping[str, Any]) -> list[Finding]:
         Complaint(
             Level.PROBLEM,
             f"worker {address}",
-            f"no answer within {ANSWER_S:g} s ({type(answer).__name__})",
+            _words(answer, ANSWER_S),
             "look at its log, and start it again",
         )
         for address, answer in workers.items()
@@ -124,3 +126,7 @@ def _presence(patient: Patient, min_workers: int) -> list[Finding]:
         return []
     what = f"{patient.address} has {counted(n_workers, 'worker')}, and {min_workers:,} were asked for"
     return [Finding(Level.PROBLEM, "workers", what, f"start some there: dask worker {patient.address}")]
+
+
+def _words(fault: str | Exception, within_s: float) -> str:
+    return fault if isinstance(fault, str) else f"no answer within {within_s:g} s ({type(fault).__name__})"
