@@ -38,8 +38,9 @@ _NUMBERS_APART = 100
 @click.option(
     "--output", default=RESULTS / "plan_against_run.json", type=click.Path(path_type=Path), help="Where figures go."
 )
+@click.option("--price", "prices", multiple=True, type=(str, str), help="For the plan: core-hour 0.05 and the like.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def main(times: int, folder: str, output: Path, options: tuple[str, ...]) -> None:
+def main(times: int, folder: str, output: Path, prices: list[tuple[str, str]], options: tuple[str, ...]) -> None:
     """Plan, run, and hold the one against the other. OPTIONS go to both commands."""
     home = Path(folder)
     weights = str(made_weights(home, click.echo).resolve())
@@ -51,7 +52,8 @@ def main(times: int, folder: str, output: Path, options: tuple[str, ...]) -> Non
             environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
             circumstances = {"machine": machine(), "versions": versions(), "options": options}
             ends = (f"s3://{_BUCKET}/Images", f"s3://{_BUCKET}/outcomes", "--weights", weights, *options)
-            _command(environment, "plan", *ends, "--save", str(saved))
+            priced = [word for name, price in prices for word in (f"--price-{name}", price)]
+            _command(environment, "plan", *ends, *priced, "--save", str(saved))
             _command(environment, "run", *ends, "--planned", str(saved))
         plan = json.loads(saved.read_text(encoding="utf-8"))
         record = json.loads((root / _BUCKET / "outcomes" / "run.json").read_text(encoding="utf-8"))

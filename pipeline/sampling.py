@@ -127,8 +127,10 @@ def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[I
 
 def _program(given: Provision, client: Client) -> str | None:
     """Return the name under which the workers' compiled program is kept; None where they have none."""
-    n_threads = usable_cores(min(client.nthreads().values()))
-    return form_key(given.spec, n_threads) if given.form.is_compiled else None
+    n_slots = client.nthreads().values()
+    if not given.form.is_compiled or not n_slots:
+        return None
+    return form_key(given.spec, usable_cores(min(n_slots)))
 
 
 def _batch_size(config: RunConfig, given: Provision, *, is_on_cpu: bool) -> int:
