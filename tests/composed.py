@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,17 @@ import yaml
 
 FILE = Path(__file__).parent.parent / "docker-compose.yml"
 LOOPBACK = "127.0.0.1"
+START_S = 90.0
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?:(:?)-([^${}]*))?\}")
 
 
-def read_file(variables: Mapping[str, str], path: Path = FILE) -> dict[str, Any]:
+def read_file(variables: Mapping[str, str]) -> dict[str, Any]:
     """Return the file as Compose reads it with these variables set and no others.
 
     See https://github.com/compose-spec/compose-spec/blob/main/12-interpolation.md; the innermost comes first.
     """
-    text = path.read_text(encoding="utf-8")
+    text = FILE.read_text(encoding="utf-8")
     while (replaced := _VARIABLE.sub(lambda found: _value(found, variables), text)) != text:
         text = replaced
     return yaml.safe_load(text)
@@ -56,37 +57,32 @@ class Composed:
         Variables of the file beside its ports.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], path: Path = FILE) -> None:
-        self._folder, self._path = folder, path
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self._folder = folder
         self._settings = dict(settings) | {"LISTEN_ON": LOOPBACK}
-        names = sorted(set(re.findall(r"\w+_PORT", path.read_text(encoding="utf-8"))))
+        names = sorted(set(re.findall(r"\w+_PORT", FILE.read_text(encoding="utf-8"))))
         self._settings |= dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._checks: dict[str, list[str]] = {}
-        self.services = self._read()
-
-    def _read(self, **settings: str) -> dict[str, Any]:
-        read = read_file(self._settings | settings, self._path)
-        self._hosts = re.compile(rf"//(?:{'|'.join(read['services'])}):")
-        return read["services"]
+        self.services = read_file(self._settings)["services"]
+        self._hosts = re.compile(rf"//(?:{'|'.join(self.services)}):")
 
     def port(self, name: str) -> int:
         """Return what a port's variable is set to."""
         return int(self._settings[name])
 
-    def up(self, service: str, replica: int = 1, **settings: str) -> None:
-        """Start a service, or another replica of it with variables of its own."""
-        said = self._read(**settings)[service]
-        name = f"{service}-{replica}"
+    def up(self, name: str) -> None:
+        """Start a service as soon as those that it depends on are healthy."""
+        said = self.services[name]
+        for other in said.get("depends_on", ()):
+            self.await_healthy(other)
         with (self._folder / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
                 self._command(said), stdout=log, stderr=log, **self._surroundings(said), start_new_session=True
             )
-        self._checks[name] = said["healthcheck"]["test"]
 
-    def run(self, service: str, *args: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """Do what ``docker compose run SERVICE ARGS`` does, and return how it ended and what it said."""
-        said = self.services[service] | ({"command": list(args)} if args else {})
+    def run(self, name: str, *args: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Do what ``docker compose run NAME ARGS`` does, and return how it ended and what it said."""
+        said = self.services[name] | ({"command": list(args)} if args else {})
         return subprocess.run(
             self._command(said),
             capture_output=True,
@@ -96,22 +92,20 @@ class Composed:
             **self._surroundings(said),
         )
 
-    def await_healthy(self, timeout_s: float = 120) -> None:
-        """Return once each service that was started passes its own health check.
+    def await_healthy(self, name: str) -> None:
+        """Return once a service that was started passes its own health check.
 
         Raises
         ------
         AssertionError
-            If one ends, or does not pass in time; it says what that service has logged.
+            If it ends, or does not pass in time; with what it has logged.
         """
-        deadline = time.monotonic() + timeout_s
-        for name, (kind, *check) in self._checks.items():
-            assert kind == "CMD"
-            while not self._passes(name, check):
-                ended = self._processes[name].poll()
-                assert ended is None, f"{name} ended with status {ended}: {self.log(name)}"
-                assert time.monotonic() < deadline, f"{name} is not healthy after {timeout_s:g} s: {self.log(name)}"
-                time.sleep(0.1)
+        deadline = time.monotonic() + START_S
+        while not self._passes(self.services[name]):
+            ended = self._processes[name].poll()
+            assert ended is None, f"{name} ended with status {ended}: {self.log(name)}"
+            assert time.monotonic() < deadline, f"{name} is not healthy after {START_S:g} s: {self.log(name)}"
+            time.sleep(0.3)
 
     def log(self, name: str) -> str:
         """Return what a service has said."""
@@ -127,20 +121,20 @@ class Composed:
             _signal(process, signal.SIGKILL)  # what a nanny may have left of its group
             process.wait()
 
-    def _passes(self, name: str, check: Sequence[str]) -> bool:
-        service = self.services[name.rpartition("-")[0]]
+    def _passes(self, service: Mapping[str, Any]) -> bool:
+        kind, *check = service["healthcheck"]["test"]
+        assert kind == "CMD"
         return subprocess.run(check, check=False, capture_output=True, **self._surroundings(service)).returncode == 0
 
     def _command(self, service: Mapping[str, Any]) -> list[str]:
         return [self._on_loopback(word) for word in [*service.get("entrypoint", ()), *service.get("command", ())]]
 
     def _surroundings(self, service: Mapping[str, Any]) -> dict[str, Any]:
-        given = {name: value for name, value in service.get("environment", {}).items() if value is not None}
         image = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(self._folder / "home")}
-        image |= {
-            name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ
-        }  # a checkout's, if it is used
-        ours = {name: self._on_loopback(str(value)) for name, value in given.items()}
+        if "PYTHONPATH" in os.environ:  # where the package is not installed, it is how the tests themselves find it
+            image["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        said = service.get("environment", {})
+        ours = {name: self._on_loopback(str(value)) for name, value in said.items() if value is not None}
         return {"env": image | ours, "cwd": self._folder}
 
     def _on_loopback(self, text: str) -> str:

@@ -69,7 +69,8 @@ def test_the_command_returns_and_says_how_to_follow(detached):
 
     assert begun.returncode == 0, begun.stderr
     lines = begun.stdout.splitlines()
-    assert lines[0].startswith("run          2")
+    assert lines[0].startswith("dashboard    http://")
+    assert lines[1].startswith("run          2")
     assert lines[-1] == f"detached     follow it with: python -m pipeline.attach {out}"
     assert not any(line.startswith("top-1") for line in lines)
 
@@ -79,10 +80,10 @@ def test_attach_shows_what_the_run_itself_would_have_shown(detached):
 
     assert followed.returncode == 0, followed.stderr
     labels = [line.split("  ")[0] for line in followed.stdout.splitlines()]
-    assert labels[:3] == ["run", "images", "dashboard"]
+    assert labels[:3] == ["dashboard", "run", "images"]
     assert labels[-1] == "report"
     assert {"top-1", "took", "bound by"} <= set(labels)
-    assert followed.stdout.splitlines()[0] == begun.stdout.splitlines()[0]
+    assert followed.stdout.splitlines()[:2] == begun.stdout.splitlines()[:2]
     assert verify([str(out)]) == 0
 
 
@@ -184,6 +185,8 @@ def test_bad_usage_is_one_line(tmp_path, photos, weights, capsys):
     local = run(str(photos), str(tmp_path / "out"), "--weights", str(weights), "--detach", "--cluster", "cpu")
 
     assert local.returncode == 2
-    assert local.stderr.startswith("error: --detach --cluster cpu: this cluster ends with the command")
+    assert local.stderr.startswith(
+        "error: --detach cannot be given with --cluster cpu: this cluster ends with the comm"
+    )
     assert attach([str(tmp_path / "out")]) == 2
     assert "holds no run that was begun with --detach" in capsys.readouterr().err

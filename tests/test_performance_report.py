@@ -13,7 +13,8 @@ from tests.cluster_state import left_as_found
 @pytest.fixture
 def plain():
     """A client of a scheduler that has no dashboard, and so no task stream of its own."""
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    options = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **options)
     with cluster, Client(cluster, set_as_default=False) as client:
         yield client
 

@@ -6,9 +6,11 @@ import boto3
 import numpy as np
 import pytest
 import torch
+from distributed import Client
 
 from pipeline.demo.s3 import CREDENTIALS, fill_bucket
 from tests.by_hand import dask_by_hand
+from tests.cluster_state import left_as_found
 from tests.command_line import keys_of, read_json, read_outcomes, run
 from tests.plain_loop import assert_equal_answers
 
@@ -187,7 +189,10 @@ def test_a_cluster_started_by_hand_gives_the_same_rows(finished, source, weights
     for name, cluster, n_images in (("by-file", str(file), 40), ("by-address", address, 10)):
         options = ["--weights", str(weights), "--precision", "fp32", "--cluster", cluster, "--min-workers", "2"]
         options += ["--limit", str(n_images), "--batch-size", "20", "--max-failure-rate", "0.1"]
-        done = run(source, f"s3://drawn-dogs/{name}", *options)
+        with Client(address, set_as_default=False) as watcher:
+            watcher.wait_for_workers(2, timeout=60)
+            with left_as_found(watcher):
+                done = run(source, f"s3://drawn-dogs/{name}", *options)
 
         assert done.returncode == 0, done.stderr
         remote, expected = read_outcomes(s3, f"s3://drawn-dogs/{name}/outcomes"), local[:n_images]

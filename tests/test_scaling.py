@@ -126,6 +126,8 @@ def test_a_cluster_without_any_worker_is_asked_for_its_first(elastic):
         elastic.adapt(minimum=0, maximum=1, interval="50ms")  # they may be gone again when they are asked
         config = RunConfig("s3://b/Images", "s3://b/out", cluster=elastic.scheduler_address)
         assert resolved_precision(config, client) == fastest_precision()
+        names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes))
+        assert "fastest_precision" in names
 
 
 def test_a_cluster_that_never_begins_a_worker_is_given_up(elastic, monkeypatch):

@@ -75,7 +75,7 @@ def test_without_the_option_a_cluster_that_lacks_the_package_is_refused(stranger
 
     with (
         left_as_found(watcher, with_modules=True),
-        pytest.raises(ClusterError, match="has dask-image-inference not installed"),
+        pytest.raises(ClusterError, match=r"no dask-image-inference, here .* or give --upload"),
         joined_workers(config, asked_for(config)),
     ):
         pass
@@ -206,9 +206,11 @@ def test_packages_of_others_are_not_brought_but_named(strangers, watcher, tmp_pa
         watcher.wait_for_workers(2, timeout=60)
         with (
             left_as_found(watcher, with_modules=True),
-            pytest.raises(ClusterError, match=r"worker tcp://\S+ lacks pillow, obstore: install that there"),
-            joined(strangers),
+            pytest.raises(ConnectionError, match=r"worker tcp://\S+ lacks pillow, obstore: install that there"),
+            uploaded(watcher, this_package()),
         ):
+            pass
+        with pytest.raises(ClusterError, match=r"worker tcp://\S+: no pillow, here"), joined(strangers):
             pass
     finally:
         worker.terminate()
