@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from pipeline.engine.drive import Limits
 from pipeline.engine.graph import Batching
 from pipeline.engine.plan import n_pages_of
 from pipeline.engine.remaining import look_for_remaining
@@ -102,7 +103,7 @@ def test_failed_images_are_left_where_they_are_to_be_tried_again(client, tmp_pat
     source = draw_folder(tmp_path / "images", 6)
     (tmp_path / "images" / BREED_FOLDER / "n02085620_002.png").write_bytes(b"no image")
     job = new_job(f"file://{tmp_path}/out")
-    drive(client, job, listing_of(source), part_size=PART_SIZE, batching=Batching(2))
+    drive(client, job, listing_of(source), part_size=PART_SIZE, batching=Batching(2), limits=Limits(max_failure_rate=1))
 
     assert looked_at(job, listing_of(source))[1] == []
     assert looked_at(job, listing_of(source), retry_failed=True)[1] == ["002.png"]

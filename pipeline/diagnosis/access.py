@@ -8,7 +8,7 @@ from typing import Any
 from distributed import Client
 
 from pipeline.destination import Destination
-from pipeline.diagnosis.examination import TRY_S, ask
+from pipeline.diagnosis.examination import TRY_S, ask, silence
 from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
 from pipeline.engine.inference import weights_of
 from pipeline.errors import PipelineError
@@ -37,11 +37,7 @@ def access(client: Client, errand: Errand) -> list[Finding]:
     """Find workers that cannot read the source, write to the destination, or have the weights."""
     told = ask(client, _tried, errand, within_s=TRY_S)
     answers = {address: faults for address, faults in told.items() if isinstance(faults, dict)}
-    late = [
-        Complaint(Level.PROBLEM, f"worker {address}", f"no answer about storage within {TRY_S:g} s", "look at its log")
-        for address, answer in told.items()
-        if isinstance(answer, TimeoutError)
-    ]
+    late = silence({address: answer for address, answer in told.items() if isinstance(answer, TimeoutError)}, TRY_S)
     return [
         *(findings("storage", late, "") if late else []),
         *_faults(answers, "source", f"each worker can read {errand.image}"),

@@ -95,29 +95,36 @@ def by_trying(client: Client, patient: Patient) -> list[Finding]:
     """Return what only shows when the workers import what a run needs, and look at their GPU."""
     with by_value():
         imported, seen = (ask(client, question, within_s=TRY_S) for question in (questions.imports, questions.cuda))
-    mend = f"install {OURS} and what it needs there, or give --upload"
     complaints = [
-        Complaint(Level.PROBLEM, f"worker {address}", _words(fault, TRY_S), mend)
+        Complaint(
+            Level.PROBLEM, f"worker {address}", fault, f"install {OURS} and what it needs there, or give --upload"
+        )
         for address, fault in imported.items()
-        if fault is not None
+        if isinstance(fault, str)
     ]
+    complaints += silence(imported, TRY_S)
     told = [seen.get(worker.name.removeprefix("worker ")) for worker in patient.workers]
     gpus = [Cuda(**gpu) if isinstance(gpu, dict) else None for gpu in told]
     return [*findings("imports", complaints, "each worker can import what a run needs"), *cuda(patient, gpus)]
 
 
 def _silent(workers: Mapping[str, Any]) -> list[Finding]:
-    complaints = [
-        Complaint(
-            Level.PROBLEM,
-            f"worker {address}",
-            _words(answer, ANSWER_S),
-            "look at its log, and start it again",
-        )
-        for address, answer in workers.items()
-        if not isinstance(answer, dict)
+    return findings("answers", silence(workers, ANSWER_S), f"from {counted(len(workers), 'worker')}")
+
+
+def silence(answers: Mapping[str, Any], within_s: float) -> list[Complaint]:
+    """Return which workers gave no answer at all."""
+    return [
+        Complaint(Level.PROBLEM, f"worker {address}", _why(answer, within_s), "look at its log, and start it again")
+        for address, answer in answers.items()
+        if isinstance(answer, Exception)
     ]
-    return findings("answers", complaints, f"from {counted(len(workers), 'worker')}")
+
+
+def _why(error: Exception, within_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {within_s:g} s"
+    return f"it was lost when it was asked ({type(error).__name__})"
 
 
 def _presence(patient: Patient, min_workers: int) -> list[Finding]:
@@ -126,7 +133,3 @@ def _presence(patient: Patient, min_workers: int) -> list[Finding]:
         return []
     what = f"{patient.address} has {counted(n_workers, 'worker')}, and {min_workers:,} were asked for"
     return [Finding(Level.PROBLEM, "workers", what, f"start some there: dask worker {patient.address}")]
-
-
-def _words(fault: str | Exception, within_s: float) -> str:
-    return fault if isinstance(fault, str) else f"no answer within {within_s:g} s ({type(fault).__name__})"
