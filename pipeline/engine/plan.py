@@ -182,10 +182,8 @@ class Planner:
     def _append(self, unplanned: Iterator[ImageRef]) -> None:
         """Write what is new, page by page."""
         fresh = (ref for ref in unplanned if ref.url not in self._adopted)
-        for n_parts in parts_per_page():
-            if not self._append_page(
-                list(islice(fresh, n_parts * self._part_size))
-            ):  # only one page's images in memory
+        for n_parts in parts_per_page():  # only one page's images are in memory
+            if not self._append_page(list(islice(fresh, n_parts * self._part_size))):
                 return
 
     def _append_page(self, refs: list[ImageRef]) -> bool:
