@@ -81,7 +81,7 @@ def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: M
         if ends is not None and spec is not None:
             image = next(ends.listed()).url
             errand = Errand(image, ends.source_options, ends.destination, spec, options_from_environment())
-            diagnosis.findings.extend(access(client, errand))
+            diagnosis.findings.extend(access(client, patient, errand))
 
 
 def _tried(diagnosis: Diagnosis, check: str, trial: Callable[[], T]) -> T | None:

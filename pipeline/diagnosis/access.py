@@ -10,6 +10,7 @@ from distributed import Client
 from pipeline.destination import Destination
 from pipeline.diagnosis.examination import TRY_S, ask, silence
 from pipeline.diagnosis.findings import Complaint, Finding, Level, findings
+from pipeline.diagnosis.vitals import Patient
 from pipeline.engine.inference import weights_of
 from pipeline.errors import PipelineError
 from pipeline.records import ModelSpec
@@ -33,9 +34,9 @@ class Errand:
     """For the weights."""
 
 
-def access(client: Client, errand: Errand) -> list[Finding]:
+def access(client: Client, patient: Patient, errand: Errand) -> list[Finding]:
     """Find workers that cannot read the source, write to the destination, or have the weights."""
-    told = ask(client, _tried, errand, within_s=TRY_S)
+    told = ask(client, _tried, errand, within_s=TRY_S, patient=patient)
     answers = {address: faults for address, faults in told.items() if isinstance(faults, dict)}
     late = silence({address: answer for address, answer in told.items() if isinstance(answer, TimeoutError)}, TRY_S)
     return [

@@ -31,13 +31,24 @@ _OF_ALL = (python, packages, encryption, clocks)
 _OF_WORKERS = (devices, memory, threads, nannies, allocator)
 
 
-def ask(client: Client, question: Callable[..., Any], *args: Any, within_s: float) -> dict[str, Any]:
-    """Return what each worker answers, by its address; an exception where it raises one, or none in time."""
-    return client.sync(_ask, client, question, args, within_s)  # type: ignore[no-any-return]
+def ask(
+    client: Client, question: Callable[..., Any], *args: Any, within_s: float, patient: Patient | None = None
+) -> dict[str, Any]:
+    """Return what each worker answers, by its address; an exception where it raises one, or none in time.
+
+    Parameters
+    ----------
+    patient
+        Whose workers are asked, since they have answered before; None is all that there are.
+    """
+    known = None if patient is None else [worker.name.removeprefix("worker ") for worker in patient.workers]
+    return client.sync(_ask, client, question, args, within_s, known)  # type: ignore[no-any-return]
 
 
-async def _ask(client: Client, question: Callable[..., Any], args: tuple[Any, ...], within_s: float) -> dict[str, Any]:
-    workers = list(await client.scheduler.ncores())
+async def _ask(
+    client: Client, question: Callable[..., Any], args: tuple[Any, ...], within_s: float, known: list[str] | None
+) -> dict[str, Any]:
+    workers = list(await client.scheduler.ncores()) if known is None else known
     answers = (client._run(question, *args, workers=[worker], on_error="return") for worker in workers)  # noqa: SLF001  a worker that hangs must not hold up the others
     told = await asyncio.gather(*(asyncio.wait_for(answer, within_s) for answer in answers), return_exceptions=True)
     return {worker: one[worker] if isinstance(one, dict) else one for worker, one in zip(workers, told, strict=True)}
@@ -94,7 +105,8 @@ def at_once(patient: Patient) -> list[Finding]:
 def by_trying(client: Client, patient: Patient) -> list[Finding]:
     """Return what only shows when the workers import what a run needs, and look at their GPU."""
     with by_value():
-        imported, seen = (ask(client, question, within_s=TRY_S) for question in (questions.imports, questions.cuda))
+        imported = ask(client, questions.imports, within_s=TRY_S, patient=patient)
+        seen = ask(client, questions.cuda, within_s=TRY_S, patient=patient)
     complaints = [
         Complaint(
             Level.PROBLEM, f"worker {address}", fault, f"install {OURS} and what it needs there, or give --upload"
