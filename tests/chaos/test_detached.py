@@ -30,7 +30,7 @@ def begun(tmp_path, drawings, weights):
             client.wait_for_workers(2, timeout=60)
         command = [str(tmp_path / "photos"), str(tmp_path / "out"), *SLOW, "--weights", str(weights)]
         command += ["--cluster", cluster.address]
-        done = run(*command, "--detach")
+        done = run(*command, "--detach", "--overwrite")  # which another driver must not do once more
         assert done.returncode == 0, done.stderr
         yield cluster, command, tmp_path / "out"
 
@@ -69,7 +69,7 @@ def listens_at(process, address):
 def test_a_driver_that_loses_its_worker_is_begun_again_on_another_and_goes_on(begun):
     cluster, _, out = begun
     follower = follow(out)
-    await_classified(out, 16)
+    await_classified(out, 32)
     driver = json.loads((out / "progress.json").read_text())["driver"]
 
     process_of_driver(cluster).kill()
@@ -78,7 +78,9 @@ def test_a_driver_that_loses_its_worker_is_begun_again_on_another_and_goes_on(be
     assert follower.returncode == 0, stderr
     assert "the run was begun again on another worker" in stderr
     assert "288: 288 ok, 0 failed" in stdout
-    assert json.loads((out / "progress.json").read_text())["driver"] != driver
+    last = json.loads((out / "progress.json").read_text())
+    assert last["driver"] != driver
+    assert last["n_found"] > 0
     assert verify([str(out)]) == 0
 
 
