@@ -26,7 +26,7 @@ from benchmarks.table import summary, table
 from benchmarks.ways import BY_HAND, WAYS
 from pipeline.demo.home import made_images, made_weights
 from pipeline.demo.s3 import CREDENTIALS
-from pipeline.provenance import versions
+from pipeline.running.provenance import versions
 from pipeline.stages.precision import fastest_precision
 
 N_WARM_UP = 8

@@ -24,8 +24,8 @@ from pipeline.engine.graph import Batching
 from pipeline.engine.plan import PlanTotals
 from pipeline.engine.worker import Job, prepared_workers, worker_facts
 from pipeline.evaluation.verdict import Verdict
-from pipeline.provenance import Stopwatch, told_session
 from pipeline.records import Tally, Transform
+from pipeline.running.provenance import Stopwatch, told_session
 from pipeline.stages.listing import Selection, select
 from pipeline.storage import open_storage, options_from_environment, resolve_url
 

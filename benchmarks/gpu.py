@@ -26,7 +26,7 @@ import torch
 from benchmarks import gpu_device
 from pipeline.demo.home import made_images, made_weights
 from pipeline.demo.images import FIRST_UNUSABLE_NUMBER
-from pipeline.provenance import versions
+from pipeline.running.provenance import versions
 
 BUDGET_S = 500.0
 """Seconds after which no section begins."""

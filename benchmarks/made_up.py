@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import RunConfig
 from pipeline.engine.plan import PlanTotals
-from pipeline.fingerprint import fingerprint
-from pipeline.provenance import Session, begin, conclude
 from pipeline.records import ModelSpec, Tally, Transform
+from pipeline.running.fingerprint import fingerprint
+from pipeline.running.provenance import Session, begin, conclude
 from pipeline.stages.labels import breeds, categories
 from pipeline.stages.outcomes import OUTCOMES_SCHEMA, PLAN_SCHEMA
 

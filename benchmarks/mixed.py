@@ -18,7 +18,7 @@ import click
 from benchmarks.bottlenecks import Case
 from benchmarks.case_run import Run, draw, run_case
 from benchmarks.machine import machine
-from pipeline.provenance import versions
+from pipeline.running.provenance import versions
 
 RESULTS = Path(__file__).parent / "results" / "mixed.json"
 

@@ -20,7 +20,7 @@ from benchmarks.machine import machine
 from benchmarks.server import rclone_server
 from pipeline.demo.home import made_images, made_weights
 from pipeline.demo.s3 import CREDENTIALS
-from pipeline.provenance import versions
+from pipeline.running.provenance import versions
 
 ROOT = Path(__file__).parent.parent
 

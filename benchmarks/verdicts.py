@@ -18,7 +18,7 @@ import click
 from benchmarks.bottlenecks import CASES, Case, Lift
 from benchmarks.case_run import SIZES, draw, run_case
 from benchmarks.machine import machine
-from pipeline.provenance import versions
+from pipeline.running.provenance import versions
 
 TOLERANCE = 0.25
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.evaluation import Evaluation, evaluate
+    from pipeline.review.stored_outcomes import read_outcomes
     from pipeline.run import run_pipeline
-    from pipeline.stored_outcomes import read_outcomes
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
     "Evaluation": "pipeline.evaluation",
     "RunConfig": "pipeline.config",
     "evaluate": "pipeline.evaluation",
-    "read_outcomes": "pipeline.stored_outcomes",
+    "read_outcomes": "pipeline.review.stored_outcomes",
     "run_pipeline": "pipeline.run",
 }
 

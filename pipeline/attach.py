@@ -5,10 +5,10 @@ import time
 
 import click
 
-from pipeline.beacon import PERIOD_S, Sign, ask_to_stop
-from pipeline.console import Console, print_line
+from pipeline.audience.beacon import PERIOD_S, Sign, ask_to_stop
+from pipeline.audience.console import Console, print_line
+from pipeline.audience.ending import carry_out, fail
 from pipeline.destination import Destination
-from pipeline.ending import carry_out, fail
 from pipeline.engine.plan import PlanTotals
 from pipeline.errors import ClusterError, InterruptedRunError, UsageError
 from pipeline.records import Tally

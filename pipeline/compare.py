@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.comparing import THUMBNAILS, compare_runs
-from pipeline.console import print_line
+from pipeline.audience.console import print_line
+from pipeline.audience.ending import carry_out
 from pipeline.destination import Destination
-from pipeline.ending import carry_out
 from pipeline.pages.compare_page import COMMAND, compare_page, compare_text
-from pipeline.reporting import save_page
+from pipeline.review.comparing import THUMBNAILS, compare_runs
+from pipeline.review.reporting import save_page
 from pipeline.storage import options_from_environment, resolve_url
 
 

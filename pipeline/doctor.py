@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 import click
 
 from cluster.connect import is_local
+from pipeline.audience.console import print_line
+from pipeline.audience.ending import carry_out
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import print_line
 from pipeline.diagnosis.access import Errand, access
 from pipeline.diagnosis.examination import admit, at_once, by_trying
 from pipeline.diagnosis.findings import Finding, Level, counted
 from pipeline.diagnosis.vitals import Vitals
-from pipeline.ending import carry_out
 from pipeline.errors import ClusterError, PipelineError, UsageError
-from pipeline.preflight import Ends, check_ends, check_model
-from pipeline.provision import asked_for, cluster_options, connected_client, expect_workers
 from pipeline.records import ModelSpec
+from pipeline.running.preflight import Ends, check_ends, check_model
+from pipeline.running.provision import asked_for, cluster_options, connected_client, expect_workers
 from pipeline.storage import options_from_environment
 
 COMMAND = "python -m pipeline.doctor"

@@ -10,20 +10,20 @@ from typing import Any
 
 import click
 
+from pipeline.audience.console import print_line
+from pipeline.audience.ending import carry_out, fail
+from pipeline.audience.interrupt import stop_on_signals
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import print_line
-from pipeline.ending import carry_out, fail
 from pipeline.errors import UsageError
 from pipeline.forecast.forecast import Forecast
 from pipeline.forecast.prices import KINDS
 from pipeline.forecast.words import lines_of, size_words, verb_words
-from pipeline.forecasting import Forecaster
-from pipeline.interrupt import stop_on_signals
-from pipeline.provision import asked_for, cluster_options
-from pipeline.reporting import save_page
-from pipeline.sampling import sampled
+from pipeline.planning.forecasting import Forecaster
+from pipeline.planning.sampling import sampled
+from pipeline.planning.surveying import checked, surveyed
+from pipeline.review.reporting import save_page
+from pipeline.running.provision import asked_for, cluster_options
 from pipeline.storage import requests
-from pipeline.surveying import checked, surveyed
 
 COMMAND = "python -m pipeline.plan"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from pipeline.console import print_line
+from pipeline.audience.console import print_line
+from pipeline.audience.ending import carry_out
 from pipeline.destination import Destination
-from pipeline.ending import carry_out
 from pipeline.pages.report_page import COMMAND
-from pipeline.reporting import THUMBNAILS, report_of, save_page, write_report
+from pipeline.review.reporting import THUMBNAILS, report_of, save_page, write_report
 from pipeline.storage import options_from_environment, resolve_url
 
 

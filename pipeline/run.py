@@ -9,17 +9,17 @@ from typing import Any
 import click
 
 from cluster.connect import is_local
-from pipeline.beacon import Sign
+from pipeline.audience.beacon import Sign
+from pipeline.audience.console import Console, print_line
+from pipeline.audience.ending import explain, fail
+from pipeline.audience.interrupt import StopRequest, stop_on_signals
 from pipeline.config import RunConfig, configured_defaults, parameters
-from pipeline.console import Console, print_line
-from pipeline.detaching import detach
-from pipeline.ending import explain, fail
 from pipeline.errors import InterruptedRunError, PipelineError, UsageError
-from pipeline.execution import execute
-from pipeline.interrupt import StopRequest, stop_on_signals
-from pipeline.preflight import check_ends, check_labels, check_model
-from pipeline.provision import asked_for, joined_workers
 from pipeline.records import Tally
+from pipeline.running.detaching import detach
+from pipeline.running.execution import execute
+from pipeline.running.preflight import check_ends, check_labels, check_model
+from pipeline.running.provision import asked_for, joined_workers
 
 COMMAND = "python -m pipeline.run"
 

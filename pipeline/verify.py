@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
+from pipeline.audience.console import print_line
+from pipeline.audience.ending import carry_out, fail
 from pipeline.audit.audit import Audit
 from pipeline.audit.findings import Finding, Findings, Kind, Severity
 from pipeline.audit.inventory import take_inventory
-from pipeline.console import print_line
-from pipeline.ending import carry_out, fail
 from pipeline.errors import StorageError, UsageError
 from pipeline.records import ImageRef
-from pipeline.source import listed_images
+from pipeline.running.source import listed_images
 from pipeline.stages.listing import Selection
 from pipeline.storage import ReadFault, StorageOptions, join, open_storage, options_from_environment, resolve_url
 

@@ -9,8 +9,8 @@ from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, SUCCESS, Destination, part_name
 from pipeline.engine.account import Account
 from pipeline.engine.plan import PlanTotals
-from pipeline.provenance import Stopwatch, begin, conclude, told_session
 from pipeline.records import ModelSpec, Tally, Transform, WorkerFacts
+from pipeline.running.provenance import Stopwatch, begin, conclude, told_session
 from pipeline.stages.outcomes import tally_of
 from pipeline.storage import options_from_environment, resolve_url
 from tests.driving import refs_of

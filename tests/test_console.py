@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from pipeline.audience import Heading, summary
-from pipeline.console import Console, printable
+from pipeline.audience.audience import Heading, summary
+from pipeline.audience.console import Console, printable
 from pipeline.engine.plan import PlanTotals
 from pipeline.records import Tally
 
@@ -37,7 +37,7 @@ def test_what_was_tuned_is_said_where_it_was_asked_for(capsys):
 
 
 def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.console._PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr("pipeline.audience.console._PLAIN_INTERVAL_S", -1.0)
     console = headed(HEADING)
     console.planned(PlanTotals(n_images=160), is_closed=True)
     console.committed(replace(Tally(), n_images=80, n_ok=78))

@@ -8,8 +8,8 @@ import pytest
 from distributed import Client
 
 from pipeline.attach import main as attach
-from pipeline.audience import Heading
-from pipeline.beacon import Beacon, Sign, ask_to_stop
+from pipeline.audience.audience import Heading
+from pipeline.audience.beacon import Beacon, Sign, ask_to_stop
 from pipeline.destination import Destination
 from pipeline.engine.plan import PlanTotals
 from pipeline.records import Tally
@@ -141,7 +141,7 @@ def test_a_sign_of_life_is_read_as_it_was_given(destination):
 
 
 def test_a_run_hears_that_it_is_to_stop_and_only_this_run(destination, monkeypatch):
-    monkeypatch.setattr("pipeline.beacon.PERIOD_S", 0.05)
+    monkeypatch.setattr("pipeline.audience.beacon.PERIOD_S", 0.05)
     asked = []
     with Beacon(destination, "session", "...", lambda: asked.append(1)) as beacon:
         beacon.headed(HEADING)

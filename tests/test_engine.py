@@ -253,7 +253,7 @@ def test_the_graph_carries_addresses_and_no_settings(job, source):
 
 def test_auto_precision_on_a_cluster_is_what_its_workers_have(client):
     from pipeline.config import RunConfig
-    from pipeline.provision import resolved_precision
+    from pipeline.running.provision import resolved_precision
     from pipeline.stages.precision import fastest_precision
 
     config = RunConfig("s3://b/Images", "s3://b/out", cluster="tcp://elsewhere:8786")

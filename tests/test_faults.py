@@ -16,8 +16,8 @@ from pipeline.config import RunConfig
 from pipeline.destination import part_name
 from pipeline.engine.drive import Limits
 from pipeline.errors import ClusterError, DeviceError
-from pipeline.provision import asked_for, joined_workers
 from pipeline.records import Prediction
+from pipeline.running.provision import asked_for, joined_workers
 from pipeline.storage import resolve_url
 from tests.by_hand import dask_by_hand
 from tests.driving import draw_folder, drive, listing_of, new_job, rows_of

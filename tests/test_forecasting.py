@@ -13,16 +13,16 @@ from pipeline.engine.worker import Job
 from pipeline.forecast.requests import Layout, Store
 from pipeline.forecast.survey import Images, Survey
 from pipeline.forecast.words import lines_of
-from pipeline.forecasting import Forecaster
-from pipeline.preflight import Ends, Labels
-from pipeline.provision import Provision
+from pipeline.planning.forecasting import Forecaster
+from pipeline.planning.sampling import Sampled
+from pipeline.planning.surveying import Checked, Surveyed
 from pipeline.records import ModelForm, Outcome, WorkerFacts
-from pipeline.sampling import Sampled
+from pipeline.running.preflight import Ends, Labels
+from pipeline.running.provision import Provision
 from pipeline.stages.classes import unlabelled
 from pipeline.stages.compiling import next_load_s
 from pipeline.stages.listing import Selection
 from pipeline.storage import StorageOptions
-from pipeline.surveying import Checked, Surveyed
 from tests.stand_ins import load_brightest
 from tests.test_device_batches import SPEC
 

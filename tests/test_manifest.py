@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.demo.s3 import fill_bucket
 from pipeline.errors import UsageError
-from pipeline.source import listed_images
+from pipeline.running.source import listed_images
 from pipeline.stages.listing import Selection, is_manifest
 from pipeline.stages.manifest import read_inventory, read_manifest
 from pipeline.storage import options_from_environment, requests

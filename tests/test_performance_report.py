@@ -6,7 +6,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline.errors import UsageError
-from pipeline.performance import check_writable, performance_reported
+from pipeline.running.performance import check_writable, performance_reported
 from tests.cluster_state import left_as_found
 
 

@@ -11,8 +11,8 @@ import pytest
 from pipeline.config import RunConfig, command_line
 from pipeline.evaluation import evaluate
 from pipeline.report import main
-from pipeline.reporting import report_of
-from pipeline.stored_outcomes import read_outcomes
+from pipeline.review.reporting import report_of
+from pipeline.review.stored_outcomes import read_outcomes
 from tests.browser import needs_browser, opened
 from tests.stored_runs import store_drawn_run, store_run
 from tests.tables import answered, failed, outcomes_of, random_outcomes

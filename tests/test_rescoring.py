@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import StorageError
-from pipeline.preflight import Labels
-from pipeline.rescoring import is_judged_by, rescore
+from pipeline.running.preflight import Labels
+from pipeline.running.rescoring import is_judged_by, rescore
 from pipeline.stages.classes import Classes, unlabelled
 from pipeline.stages.outcomes import labels_of
 from tests.stored_runs import store_run

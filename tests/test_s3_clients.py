@@ -18,7 +18,7 @@ from benchmarks.server import rclone_server
 from pipeline.config import RunConfig
 from pipeline.demo.s3 import CREDENTIALS
 from pipeline.errors import StorageError, UsageError
-from pipeline.preflight import check_ends
+from pipeline.running.preflight import check_ends
 from pipeline.storage import CHANGED, GONE, StorageOptions, options_from_environment, requests
 from pipeline.storage.s3 import S3Storage
 from pipeline.storage.s3_place import Keyring

@@ -9,7 +9,7 @@ from cluster.connect import ClusterOptions, connect
 from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
 from pipeline.engine.worker import prepared_workers
-from pipeline.provision import resolved_precision
+from pipeline.running.provision import resolved_precision
 from pipeline.stages.precision import fastest_precision
 from pipeline.storage import resolve_url
 from tests.driving import Watcher, draw_folder, drive, driver_of, listing_of, mark_complete, new_job, rows_of

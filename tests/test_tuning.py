@@ -16,11 +16,11 @@ from pipeline.destination import Destination
 from pipeline.engine import trial
 from pipeline.errors import InterruptedRunError
 from pipeline.evaluation.trials import MIN_GAIN, Setting, Trial, Tuning, candidates, descend, fastest, gains_of
-from pipeline.provision import Provision
 from pipeline.records import ImageRef, ModelForm
+from pipeline.running.provision import Provision
+from pipeline.running.tuning import Tuner
 from pipeline.stages.peek import Peekable
 from pipeline.storage import open_storage, options_from_environment, resolve_url
-from pipeline.tuning import Tuner
 from tests.driving import draw_folder, new_job, refs_of
 from tests.stand_ins import load_brightest, load_never
 from tests.test_device_batches import SPEC

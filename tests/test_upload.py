@@ -12,8 +12,8 @@ from cluster.upload import uploaded
 from pipeline.config import RunConfig
 from pipeline.demo.s3 import fill_bucket
 from pipeline.errors import ClusterError
-from pipeline.provision import asked_for, joined_workers
-from pipeline.upload import NEEDS, SCHEDULER_NEEDS, this_package
+from pipeline.running.provision import asked_for, joined_workers
+from pipeline.running.upload import NEEDS, SCHEDULER_NEEDS, this_package
 from tests.by_hand import dask_by_hand
 from tests.cluster_state import assert_same_state, left_as_found, state_of
 from tests.command_line import read_outcomes, run
@@ -171,7 +171,7 @@ import time
 from pipeline.config import RunConfig
 from pipeline.destination import Destination
 from pipeline.engine.worker import Job, prepared_workers
-from pipeline.provision import asked_for, joined_workers
+from pipeline.running.provision import asked_for, joined_workers
 from pipeline.records import Transform
 from pipeline.storage import StorageOptions
 

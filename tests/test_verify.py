@@ -25,8 +25,8 @@ from pipeline.audit.inventory import take_inventory
 from pipeline.audit.merging import Span, chained, crossing, merged
 from pipeline.engine.plan import PlanTotals
 from pipeline.errors import StorageError
-from pipeline.provenance import Session, conclude
 from pipeline.records import ImageRef, Outcome, Part, Tally
+from pipeline.running.provenance import Session, conclude
 from pipeline.stages.listing import Selection, select
 from pipeline.stages.outcomes import encode_outcomes, encode_plan_page
 from pipeline.storage import StorageOptions, open_storage, resolve_url

@@ -8,7 +8,7 @@ import click
 
 import pipeline.run
 from benchmarks.ways.command import Task, Watch, command
-from pipeline.console import Console
+from pipeline.audience.console import Console
 
 
 def classify(task: Task, watch: Watch, compile_: str) -> None:

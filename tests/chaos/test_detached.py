@@ -8,7 +8,7 @@ import time
 import pytest
 from distributed import Client
 
-from pipeline.beacon import PERIOD_S
+from pipeline.audience.beacon import PERIOD_S
 from pipeline.verify import main as verify
 from tests.by_hand import dask_by_hand
 from tests.command_line import run

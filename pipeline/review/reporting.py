@@ -13,9 +13,9 @@ from pipeline.pages.report_page import MOST_FAILED, MOST_ODD, Report, report_pag
 from pipeline.pages.shown import Shown, shown
 from pipeline.pages.thumbnails import thumbnails
 from pipeline.records import ImageRef, Transform
+from pipeline.review.stored_outcomes import outcomes_at, record_of
 from pipeline.stages.outcomes import OUTCOMES_SCHEMA, OutcomesTable
 from pipeline.storage import StorageOptions, join, options_from_environment
-from pipeline.stored_outcomes import outcomes_at, record_of
 
 THUMBNAILS = 24
 """Confident mistakes that a report shows."""

@@ -6,7 +6,7 @@ import traceback
 
 import click
 
-from pipeline.console import printable
+from pipeline.audience.console import printable
 from pipeline.errors import ClusterError, InterruptedRunError, PipelineError, UsageError
 
 

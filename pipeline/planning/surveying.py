@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.adoption import stored_run
 from pipeline.config import RunConfig
 from pipeline.engine.plan import n_pages_of
 from pipeline.engine.remaining import StoredRun, look_for_remaining
 from pipeline.errors import UsageError
 from pipeline.forecast.requests import Layout, Store
 from pipeline.forecast.survey import Survey
-from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.records import ImageRef, ModelSpec
-from pipeline.rescoring import is_judged_by
+from pipeline.running.adoption import stored_run
+from pipeline.running.preflight import Ends, Labels, check_ends, check_labels, check_model
+from pipeline.running.rescoring import is_judged_by
 from pipeline.storage import requests_since_last
 
 

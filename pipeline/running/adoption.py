@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import provenance
 from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import UsageError
-from pipeline.fingerprint import differences, ingredients
 from pipeline.records import ModelSpec
+from pipeline.running import provenance
+from pipeline.running.fingerprint import differences, ingredients
 from pipeline.stages.outcomes import BY_PATH
 from pipeline.storage import redact
 

@@ -4,8 +4,8 @@ from pipeline.destination import Destination
 from pipeline.errors import UsageError
 from pipeline.evaluation.comparison import compare, only_one_right
 from pipeline.pages.compare_page import Compared, Run
-from pipeline.reporting import shown_rows
-from pipeline.stored_outcomes import outcomes_at, record_of
+from pipeline.review.reporting import shown_rows
+from pipeline.review.stored_outcomes import outcomes_at, record_of
 
 THUMBNAILS = 12
 """Images for each of the two that only it has right."""

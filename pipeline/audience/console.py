@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 from tqdm import tqdm
 
-from pipeline.audience import Heading, Line
+from pipeline.audience.audience import Heading, Line
 from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.trials import Trial
 from pipeline.records import Tally
@@ -20,7 +20,7 @@ _PLAIN_INTERVAL_S = 10.0
 
 
 class Console:
-    """A `pipeline.audience.Audience` that prints: progress as a bar on a terminal, else as a line now and then."""
+    """An `Audience` that prints: progress as a bar on a terminal, else as a line now and then."""
 
     def __init__(self) -> None:
         self._heading: Heading | None = None

@@ -8,7 +8,7 @@ from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import StorageError, UsageError
 from pipeline.records import ImageRef, ModelSpec
-from pipeline.source import listed_images
+from pipeline.running.source import listed_images
 from pipeline.stages.architectures import check_fit, check_known, known_shapes, torchvision_weights, transform_of
 from pipeline.stages.category_file import read_categories
 from pipeline.stages.classes import Classes, LabelOf, unlabelled

@@ -18,8 +18,8 @@ from pipeline.engine.trial import Pace, PaceTrial, TrialError
 from pipeline.engine.worker import prepared_workers
 from pipeline.errors import InterruptedRunError
 from pipeline.evaluation.trials import Setting, Trial, Tunable, Tuning, descend
-from pipeline.provenance import new_run_id
-from pipeline.provision import Provide, Provision, asked_for, batching_of, is_on_cpu
+from pipeline.running.provenance import new_run_id
+from pipeline.running.provision import Provide, Provision, asked_for, batching_of, is_on_cpu
 from pipeline.stages.compiling import micro_batch
 from pipeline.stages.peek import Peekable
 from pipeline.storage import open_storage

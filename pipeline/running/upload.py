@@ -28,5 +28,6 @@ NEEDS = SCHEDULER_NEEDS | {"torch": "torch", "torchvision": "torchvision"}
 
 def this_package() -> Parcel:
     """Return this package as it is installed here."""
-    folders = [Path(__file__).parent, Path(str(cluster.__file__)).parent]
-    return pack(folders, str(sys.modules[__package__].__version__), NEEDS, SCHEDULER_NEEDS)
+    pipeline = sys.modules["pipeline"]
+    folders = [Path(str(package.__file__)).parent for package in (pipeline, cluster)]
+    return pack(folders, str(pipeline.__version__), NEEDS, SCHEDULER_NEEDS)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline import provenance
 from pipeline.destination import RUN_JSON, SUCCESS, Destination
 from pipeline.engine.plan import PlanTotals
-from pipeline.provenance import Session
 from pipeline.records import Tally
+from pipeline.running import provenance
+from pipeline.running.provenance import Session
 
 
 class Conclusion:

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass, replace
 
 from distributed import Client, Future, fire_and_forget, get_worker, secede
 
-from pipeline.audience import Audience, Line
-from pipeline.beacon import Beacon, Sign
+from pipeline.audience.audience import Audience, Line
+from pipeline.audience.beacon import Beacon, Sign
+from pipeline.audience.interrupt import StopRequest
 from pipeline.config import RunConfig, command_line
 from pipeline.destination import Destination
 from pipeline.errors import ClusterError, PipelineError
 from pipeline.evaluation.trials import Setting
-from pipeline.execution import Workers, execute
-from pipeline.interrupt import StopRequest
-from pipeline.provenance import new_run_id
+from pipeline.running.execution import Workers, execute
+from pipeline.running.provenance import new_run_id
 from pipeline.storage import options_from_environment, resolve_url
 
 BEGIN_S = 120.0

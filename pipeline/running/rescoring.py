@@ -6,9 +6,9 @@ from typing import Any
 import toolz
 
 from pipeline.destination import OUTCOMES_FOLDER, RUN_JSON, SUCCESS, Destination, part_number
-from pipeline.preflight import Labels
-from pipeline.provenance import told_accuracy
 from pipeline.records import Tally
+from pipeline.running.preflight import Labels
+from pipeline.running.provenance import told_accuracy
 from pipeline.stages.classes import Classes
 from pipeline.stages.outcomes import BY_PATH, decode_outcomes, encode_outcomes, labels_of, tally_of
 from pipeline.stages.score import rescored

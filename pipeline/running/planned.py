@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.fingerprint import differences, ingredients
 from pipeline.forecast.estimate import Estimate
 from pipeline.forecast.words import time_words, verb_words
 from pipeline.records import ModelSpec
+from pipeline.running.fingerprint import differences, ingredients
 from pipeline.storage import redact
 
 

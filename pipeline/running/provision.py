@@ -24,14 +24,14 @@ from pipeline.engine.inference import load_classifier, usable_cores
 from pipeline.engine.worker import Job, model_resource
 from pipeline.errors import ClusterError, UsageError
 from pipeline.evaluation.trials import Setting
-from pipeline.fingerprint import fingerprint
-from pipeline.preflight import Ends
 from pipeline.records import ModelForm, ModelSpec
+from pipeline.running.fingerprint import fingerprint
+from pipeline.running.preflight import Ends
+from pipeline.running.upload import this_package
 from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_of
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
 from pipeline.storage import options_from_environment
-from pipeline.upload import this_package
 
 _WORKERS_IMPORT = ("distributed.nanny", "pipeline.engine.tasks", "pipeline.stages.model")
 

@@ -1,7 +1,7 @@
 """A sample sent through the real path on the cluster that the run would have.
 
-It reads, decodes, stacks and infers as the run does, and as `pipeline.tuning` tries settings; nothing is committed.
-Effects: workers, which are left as they were found.
+It reads, decodes, stacks and infers as the run does, and as `pipeline.running.tuning` tries settings; nothing is
+committed. Effects: workers, which are left as they were found.
 """
 
 import math
@@ -14,7 +14,6 @@ from itertools import islice, repeat
 
 from distributed import Client
 
-from pipeline.adoption import stored_run
 from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import usable_cores
@@ -23,13 +22,14 @@ from pipeline.engine.trial import Pace, PaceTrial, TrialError
 from pipeline.engine.worker import prepared_workers, told_by_workers
 from pipeline.errors import ClusterError
 from pipeline.evaluation.trials import Setting
-from pipeline.provenance import Stopwatch, new_run_id
-from pipeline.provision import Provision, asked_for, expect_workers, is_on_cpu, joined_workers, provide
+from pipeline.planning.surveying import Checked
 from pipeline.records import ImageRef, Outcome
+from pipeline.running.adoption import stored_run
+from pipeline.running.provenance import Stopwatch, new_run_id
+from pipeline.running.provision import Provision, asked_for, expect_workers, is_on_cpu, joined_workers, provide
 from pipeline.stages.compiling import form_key, is_kept, next_load_s
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import has_gpu
-from pipeline.surveying import Checked
 
 _CPU_BATCH = 16
 """Images of a batch where the model takes tens of milliseconds for each: enough batches to see how they differ."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from pipeline.audience import Heading, Line
+from pipeline.audience.audience import Heading, Line
 from pipeline.destination import PROGRESS, STOP, Destination
 from pipeline.engine.plan import PlanTotals
 from pipeline.errors import PipelineError
@@ -78,7 +78,7 @@ class Sign:
 
 @dataclass
 class Beacon:
-    """A `pipeline.audience.Audience` that gives signs of life from the first line on, and hears whether to stop.
+    """An `Audience` that gives signs of life from the first line on, and hears whether to stop.
 
     It is a context: from its beginning to its end a thread is at work once there is a heading.
     """

@@ -13,12 +13,12 @@ from pipeline.forecast.forecast import Forecast, Requests, Sample, Workers, hour
 from pipeline.forecast.prices import Bill, bill_of
 from pipeline.forecast.requests import N_AT_START, asked_afterwards, asked_of_destination, seconds_at_end
 from pipeline.forecast.workers import Limit, Load, limits_of
-from pipeline.planned import identity_of
+from pipeline.planning.sampling import Sampled
+from pipeline.planning.surveying import Checked, Surveyed
 from pipeline.records import Outcome
-from pipeline.reporting import THUMBNAILS
-from pipeline.sampling import Sampled
+from pipeline.review.reporting import THUMBNAILS
+from pipeline.running.planned import identity_of
 from pipeline.storage import redact
-from pipeline.surveying import Checked, Surveyed
 
 _TELLING_IMAGES = 1000
 """A listing of no more is over too soon to tell how fast it is."""

@@ -16,8 +16,8 @@ from pipeline.engine.plan import PlanTotals
 from pipeline.evaluation.metrics import Share
 from pipeline.evaluation.trials import Trial, Tuning
 from pipeline.evaluation.verdict import Usage, Verdict, verdict_of
-from pipeline.fingerprint import fingerprint, ingredients
 from pipeline.records import ModelSpec, Tally, WorkerFacts
+from pipeline.running.fingerprint import fingerprint, ingredients
 from pipeline.stages.outcomes import BY_PATH
 from pipeline.storage import redact
 

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 
 from distributed import Client
 
-from pipeline.adoption import stored_run, take_destination
-from pipeline.audience import Audience, Heading, failures, speed, summary
-from pipeline.conclusion import Conclusion
+from pipeline.audience.audience import Audience, Heading, failures, speed, summary
+from pipeline.audience.interrupt import StopRequest
 from pipeline.config import RunConfig
 from pipeline.destination import Destination
 from pipeline.engine.drive import Driver, Limits, failure_sentence
@@ -22,18 +21,19 @@ from pipeline.engine.finished import finished_tally
 from pipeline.engine.worker import prepared_workers, worker_facts
 from pipeline.errors import FailureRateError
 from pipeline.evaluation.trials import Setting, Tuning
-from pipeline.interrupt import StopRequest
-from pipeline.performance import check_writable, performance_reported
-from pipeline.planned import Planned, read_planned
-from pipeline.preflight import Ends, Labels, check_ends, check_labels, check_model
-from pipeline.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
-from pipeline.provision import Provide, Provision, asked_for, batching_of, expect_workers, provide
 from pipeline.records import ModelSpec, Tally
-from pipeline.rescoring import is_judged_by, rescore
+from pipeline.running.adoption import stored_run, take_destination
+from pipeline.running.conclusion import Conclusion
+from pipeline.running.performance import check_writable, performance_reported
+from pipeline.running.planned import Planned, read_planned
+from pipeline.running.preflight import Ends, Labels, check_ends, check_labels, check_model
+from pipeline.running.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
+from pipeline.running.provision import Provide, Provision, asked_for, batching_of, expect_workers, provide
+from pipeline.running.rescoring import is_judged_by, rescore
+from pipeline.running.tuning import Tuner
 from pipeline.stages.classes import Classes
 from pipeline.stages.peek import Peekable
 from pipeline.storage import join, redact, requests_since_last
-from pipeline.tuning import Tuner
 
 Workers: TypeAlias = Callable[[Setting], AbstractContextManager[Client]]
 """Opens or joins workers in a setting, and leaves them."""
@@ -83,7 +83,7 @@ def _tell_of(
 
 def _report(destination: Destination) -> str:
     """Write the run's report; one that cannot be written does not make the run any less complete."""
-    from pipeline.reporting import write_report  # noqa: PLC0415  what only the end needs should not hold up the start
+    from pipeline.review.reporting import write_report  # noqa: PLC0415  what only the end needs should not hold up the start
 
     try:
         return write_report(destination)
