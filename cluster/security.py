@@ -76,6 +76,23 @@ def security_of(cluster: str, address: str, files: TlsFiles) -> Security:
     return security
 
 
+def worker_as_client(security: Security) -> Security:
+    """Return what a worker's process connects with as a client: the certificate that it has, where clients have none.
+
+    ``dask worker --tls-cert`` names one for the worker alone.
+    """
+    if security.tls_client_cert or not security.tls_worker_cert:
+        return security
+    as_worker = security.get_tls_config_for_role("worker")
+    return Security(
+        require_encryption=security.require_encryption,
+        tls_ca_file=as_worker["ca_file"],
+        tls_ciphers=as_worker["ciphers"],
+        tls_client_cert=as_worker["cert"],
+        tls_client_key=as_worker["key"],
+    )
+
+
 def why_refused(cluster: str, address: str, security: Security) -> str | None:
     """Return in one line why a scheduler and we cannot connect, as far as it is TLS; None where it is not."""
     is_tls = address.startswith("tls://")

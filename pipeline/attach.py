@@ -39,7 +39,7 @@ def _command(destination: str, *, stop: bool) -> int:
     if sign is None:
         raise UsageError(f"{stored.url} holds no run that was begun with --detach")
     if stop and sign.status is None:
-        ask_to_stop(stored, sign)
+        ask_to_stop(stored, sign.session)
     try:
         last = follow(stored, sign)
     except KeyboardInterrupt:
@@ -60,13 +60,14 @@ def follow(stored: Destination, sign: Sign) -> Sign:
     heard_at = time.monotonic()
     while sign.status is None:
         time.sleep(PERIOD_S / 2)
-        later = Sign.read(stored) or sign
+        later = max(Sign.read(stored) or sign, sign, key=lambda one: one.driver)  # one that was taken over may linger
         if (later.driver, later.n_told) != (sign.driver, sign.n_told):
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > LOST_S:
             raise ClusterError(f"no sign of life of {stored.url} for {LOST_S:g} s; to resume: {sign.resume}")
         if later.driver != sign.driver:
-            click.echo("the run was begun again on another worker", err=True)
+            why = "on another worker" if later.session == sign.session else "by another command"
+            click.echo(f"the run was begun again {why}", err=True)
             watched = Watched(later)
         sign = later
         watched.look(sign)

@@ -143,6 +143,10 @@ class Destination:
         self.delete([SUCCESS])
         self.delete([PLAN_CLOSED])
 
+    def forget_signs(self) -> None:
+        """Take away what a detached run has told of itself, and was asked for; one that goes on tells it again."""
+        self.delete([PROGRESS, STOP])
+
     def within(self, deadline_s: float) -> "Destination":
         """Return the same for a check that should be over in so many seconds."""
         return replace(self, options=self.options.within(deadline_s))

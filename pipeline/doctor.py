@@ -56,10 +56,10 @@ class Diagnosis:
 
 def diagnose(config: RunConfig) -> Diagnosis:
     """Return what is wrong, and what is not, with a cluster and the two ends of the pipe where they are named."""
-    diagnosis = Diagnosis()
+    diagnosis, options = Diagnosis(), options_from_environment()
     has_ends = bool(config.source)
-    ends = _tried(diagnosis, "storage", lambda: check_ends(config)) if has_ends else None
-    spec = _tried(diagnosis, "weights", lambda: check_model(config)) if has_ends else None
+    ends = _tried(diagnosis, "storage", lambda: check_ends(config, options)) if has_ends else None
+    spec = _tried(diagnosis, "weights", lambda: check_model(config, options)) if has_ends else None
     try:
         _examine(config, diagnosis, ends, spec)
     except ClusterError as error:
@@ -79,8 +79,8 @@ def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: M
             return
         diagnosis.findings.extend(by_trying(client, patient))
         if ends is not None and spec is not None:
-            image = next(ends.listed()).url
-            errand = Errand(image, ends.source_options, ends.destination, spec, options_from_environment())
+            image = next(ends.source.images()).url
+            errand = Errand(image, ends.source.options, ends.destination, spec)
             diagnosis.findings.extend(access(client, patient, errand))
 
 

@@ -16,10 +16,11 @@ from pipeline.audience.interrupt import StopRequest, stop_on_signals
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.errors import InterruptedRunError, PipelineError, UsageError
 from pipeline.records import Tally
-from pipeline.running.detaching import detach
+from pipeline.running.detaching import detach, handover, refuse_if_followed
 from pipeline.running.execution import execute
 from pipeline.running.preflight import check_ends, check_labels, check_model
 from pipeline.running.provision import asked_for, joined_workers
+from pipeline.storage import options_from_environment
 
 COMMAND = "python -m pipeline.run"
 
@@ -72,16 +73,19 @@ def run_pipeline(config: RunConfig, stop: StopRequest | None = None) -> Tally:
     PipelineError
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
-    return execute(config, partial(joined_workers, config), stop or StopRequest(), Console())
+    workers = partial(joined_workers, config)
+    return execute(config, options_from_environment(), workers, stop or StopRequest(), Console())
 
 
 def _detach(config: RunConfig) -> int:
     """Leave the run to its cluster, once it goes on there; return the status, where it has ended already."""
     _check_can_be_left(config)
-    ends, spec = check_ends(config), check_model(config)
+    options = options_from_environment()
+    ends, spec = check_ends(config, options), check_model(config, options)
     check_labels(config, ends, spec)
+    refuse_if_followed(ends.destination)
     with joined_workers(config, asked_for(config)) as client:
-        begun = detach(client, config, ends.destination)
+        begun = detach(client, handover(config, options, spec, client), ends.destination)
     for line in begun.first_lines if isinstance(begun, Sign) else begun.lines:
         print_line(*line)
     if isinstance(begun, Sign):

@@ -14,7 +14,7 @@ from pipeline.audit.findings import Finding, Findings, Kind, Severity
 from pipeline.audit.inventory import take_inventory
 from pipeline.errors import StorageError, UsageError
 from pipeline.records import ImageRef
-from pipeline.running.source import listed_images
+from pipeline.running.source import Source
 from pipeline.stages.listing import Selection
 from pipeline.storage import ReadFault, StorageOptions, join, open_storage, options_from_environment, resolve_url
 
@@ -79,7 +79,7 @@ def _compare_source(audit: Audit, source: str, options: StorageOptions) -> None:
     if selection is None:
         audit.findings.add(Kind.NOT_COMPARED, [], 1)
         return
-    listed = listed_images(selection, options)
+    listed = Source(selection, options).images()
     audit.compare_source(_in_order(listed) if selection.folder.startswith("file://") else listed)
 
 

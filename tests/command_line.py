@@ -18,9 +18,15 @@ def command(*args):
     return [sys.executable, "-m", "pipeline.run", *args]
 
 
-def run(*args, **environment):
+def run(*args, folder=None, **environment):
     return subprocess.run(
-        command(*args), capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=os.environ | environment
+        command(*args),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        cwd=folder,
+        env=os.environ | environment,
     )
 
 

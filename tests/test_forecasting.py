@@ -19,6 +19,7 @@ from pipeline.planning.surveying import Checked, Surveyed
 from pipeline.records import ModelForm, Outcome, WorkerFacts
 from pipeline.running.preflight import Ends, Labels
 from pipeline.running.provision import Provision
+from pipeline.running.source import Source
 from pipeline.stages.classes import unlabelled
 from pipeline.stages.compiling import next_load_s
 from pipeline.stages.listing import Selection
@@ -42,7 +43,7 @@ def worker_of(host, **spent_s):
 
 
 def checked_at(source, destination, **options):
-    ends = Ends(Selection(source), StorageOptions(**options), Destination(destination, StorageOptions()))
+    ends = Ends(Source(Selection(source), StorageOptions(**options)), Destination(destination, StorageOptions()))
     return Checked(ends, SPEC, Labels("path", unlabelled), None, False, 2.0, 0.05, Counter(read=4, list=2))
 
 

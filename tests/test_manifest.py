@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.demo.s3 import fill_bucket
 from pipeline.errors import UsageError
-from pipeline.running.source import listed_images
+from pipeline.running.source import Source
 from pipeline.stages.listing import Selection, is_manifest
 from pipeline.stages.manifest import read_inventory, read_manifest
 from pipeline.storage import options_from_environment, requests
@@ -29,7 +29,7 @@ def parquet_of(**columns):
 
 
 def listed(source, **narrowed):
-    return list(listed_images(Selection(source, **narrowed), options_from_environment()))
+    return list(Source(Selection(source, **narrowed), options_from_environment()).images())
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_the_choice_reaches_both_ends_of_the_pipe(server, bucket, s3_client, mon
 
     ends = check_ends(RunConfig(f"s3://{bucket}/dogs", f"s3://{bucket}/out", s3_client=s3_client))
 
-    assert (ends.source_options.s3_client, ends.destination.options.s3_client) == (s3_client, s3_client)
+    assert (ends.source.options.s3_client, ends.destination.options.s3_client) == (s3_client, s3_client)
 
 
 def test_a_client_that_nobody_knows_is_a_usage_error():

@@ -13,6 +13,7 @@ from distributed.security import Security
 from cluster.connect import ClusterOptions
 from cluster.remote import join_cluster
 from cluster.security import TlsFiles
+from pipeline.attach import main as attach
 from pipeline.demo.s3 import fill_bucket
 from tests.by_hand import dask_by_hand
 from tests.certificates import Authority
@@ -187,7 +188,13 @@ def test_26_a_run_through_tls_gives_its_rows(s3, drawings, weights, authority, o
         assert cluster.address.startswith("tls://")
         options += ["--cluster", str(cluster.file), "--tls-ca-file", ours.ca_file, "--tls-cert", ours.cert]
 
-        done = run("s3://drawn-dogs/Images", "s3://drawn-dogs/through-tls", *options, "--tls-key", ours.key)
+        options += ["--tls-key", ours.key]
 
-    assert done.returncode == 0, done.stderr
+        done = run("s3://drawn-dogs/Images", "s3://drawn-dogs/through-tls", *options)
+        detached = run("s3://drawn-dogs/Images", "s3://drawn-dogs/detached", *options, "--detach")
+        followed = attach(["s3://drawn-dogs/detached"])
+
+    assert (done.returncode, detached.returncode) == (0, 0), done.stderr + detached.stderr
+    assert followed == 0
     assert len(read_outcomes(s3, "s3://drawn-dogs/through-tls/outcomes")) == 4
+    assert len(read_outcomes(s3, "s3://drawn-dogs/detached/outcomes")) == 4

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 from pipeline.audience.audience import Heading, Line
 from pipeline.destination import PROGRESS, STOP, Destination
@@ -29,13 +28,13 @@ class Sign:
     """A run's sign of life."""
 
     session: str
-    """Of the command that began it."""
-
-    driver: str
-    """Another one where the run had to be begun again, on another worker."""
+    """Of the command that began it; sorts by time."""
 
     resume: str
     """The command that goes on with the run."""
+
+    n_restarts: int = 0
+    """How often the run had to be begun again, on another worker."""
 
     n_told: int = 0
     """Grows with each sign."""
@@ -70,6 +69,11 @@ class Sign:
         return cls(**told | {"heading": heading} | lines)
 
     @property
+    def driver(self) -> tuple[str, int]:
+        """What gave it. Of two the greater is the later: the run is its own, and the other stops."""
+        return self.session, self.n_restarts
+
+    @property
     def first_lines(self) -> list[Line]:
         """What is known of a run that has begun."""
         n_images = f"{self.n_planned:,}{'' if self.is_closed else ' so far, the listing goes on'}"
@@ -87,22 +91,26 @@ class Beacon:
     session: str
     resume: str
     stop: Callable[[], None]
-    """Is called when somebody asks the run to stop."""
+    """Is called when somebody asks the run to stop, or has taken it over."""
 
+    n_restarts: int = 0
+    """How often the run was begun again: whoever follows it has seen a sign of this session."""
+
+    _is_taken_over: bool = False
     _changed: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self.sign = Sign(self.session, uuid4().hex[:6], self.resume)
+        self.sign = Sign(self.session, self.resume, self.n_restarts)
 
     def __enter__(self) -> Self:
+        """Hear whether the run was given up meanwhile."""
+        self._listen()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._fall_silent()
 
     def tried(self, trial: Trial) -> None:
         """Leave out what is tried before: it can be read in ``run.json``."""
@@ -139,11 +147,17 @@ class Beacon:
         """Go on: results follow."""
 
     def ended(self, status: int, error: str | None) -> None:
-        """Give the last sign."""
-        self._over.set()
+        """Give the last sign, where there was a first."""
+        self._fall_silent()  # or an earlier one, still on its way, could come after the last
+        self._listen()
         self._change(status=status, error=error)
-        if self.sign.heading is not None:
+        if (self.sign.heading is not None or self.n_restarts) and not self._is_taken_over:
             self._give()
+
+    def _fall_silent(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _change(self, **told: Any) -> None:
         with self._changed:
@@ -151,8 +165,9 @@ class Beacon:
 
     def _go_on(self) -> None:
         while not self._over.wait(PERIOD_S):
-            self._give()
             self._listen()
+            if not self._is_taken_over:
+                self._give()
 
     def _give(self) -> None:
         self._change(n_told=self.sign.n_told + 1)
@@ -162,18 +177,22 @@ class Beacon:
             logger.warning("cannot give a sign of life: %s", error)
 
     def _listen(self) -> None:
+        """Hear whether somebody asks the run to stop, or carries it on."""
         try:
-            asked = self.destination.read_json(STOP)
-        except PipelineError:
-            return
-        if asked is not None and asked.get("session") == self.session:
-            self.destination.delete([STOP])
-            self.stop()
+            last, asked = Sign.read(self.destination), self.destination.read_json(STOP)
+            self._is_taken_over = last is not None and last.driver > self.sign.driver
+            is_asked = asked is not None and asked.get("session") == self.session
+            if is_asked or self._is_taken_over:
+                self.stop()
+            if is_asked:
+                self.destination.delete([STOP])
+        except PipelineError as error:  # as above
+            logger.warning("cannot hear whether to stop: %s", error)
 
 
-def ask_to_stop(destination: Destination, sign: Sign) -> None:
+def ask_to_stop(destination: Destination, session: str) -> None:
     """Have a run stop soon, with what is in flight finished."""
-    destination.write_json(STOP, {"session": sign.session})
+    destination.write_json(STOP, {"session": session})
 
 
 def _plain(sign: Sign) -> dict[str, Any]:

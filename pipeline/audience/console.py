@@ -86,13 +86,12 @@ class Console:
             self._bar.close()
 
     def _plain_line(self) -> str:
-        rate = self._n_classified / (time.monotonic() - self._started)
-        so_far = f"{rate:.1f} images/s, {self._n_failed:,} failed"
-        if self._n_images is None:
-            return f"classified {self._n_classified:,} images, {so_far}"
-        n_done = self._n_found + self._n_classified
-        left_s = (self._n_images - n_done) / rate
-        return f"classified {n_done:,} of {self._n_images:,} images, {so_far}, {left_s:.0f} s left"
+        rate, n_done = self._n_classified / (time.monotonic() - self._started), self._n_found + self._n_classified
+        of_all = "" if self._n_images is None else f" of {self._n_images:,}"
+        so_far = f"classified {n_done:,}{of_all} images, {rate:.1f} images/s, {self._n_failed:,} failed"
+        if self._n_images is None or not rate:  # nobody knows yet
+            return so_far
+        return f"{so_far}, {(self._n_images - n_done) / rate:.0f} s left"
 
 
 def _is_watched() -> bool:

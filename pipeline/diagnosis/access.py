@@ -30,8 +30,6 @@ class Errand:
     source_options: StorageOptions
     destination: Destination
     spec: ModelSpec
-    options: StorageOptions
-    """For the weights."""
 
 
 def access(client: Client, patient: Patient, errand: Errand) -> list[Finding]:
@@ -72,7 +70,7 @@ async def _tried(errand: Errand, dask_worker: Any = None) -> dict[str, str | Non
 def _tries(errand: Errand) -> Iterator[tuple[str, str | None]]:
     yield "source", _fault(lambda: _read(errand))
     yield "destination", _fault(errand.destination.within(_HURRY_S).probe)
-    yield "weights", _fault(lambda: weights_of(errand.spec, errand.options))
+    yield "weights", _fault(lambda: weights_of(errand.spec, errand.destination.options))
 
 
 def _fault(trial: Any) -> str | None:

@@ -116,7 +116,8 @@ def _begun(layout: Layout) -> Counter[str]:
     """Return what it takes to put ``run.json``, or to find the one that there is."""
     if layout.is_new:
         return layout.store.new_object
-    return Counter(read=2) if layout.store.is_s3 else Counter(read=2, write=1)
+    found = Counter(read=2, delete=1)  # a former run's signs of life go
+    return found if layout.store.is_s3 else found + Counter(write=1)
 
 
 def _looked_at(layout: Layout) -> Counter[str]:

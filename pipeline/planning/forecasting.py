@@ -51,7 +51,7 @@ class Forecaster:
         sampled, pace, spec = self._sampled, self._sampled.pace, self._sampled.given.spec
         workers, duration, requests = self._workers(), self._duration(), self._requests()
         return Forecast(
-            identity=identity_of(self._config, self._checked.ends.selection.source, spec),
+            identity=identity_of(self._config, self._checked.ends.source.url, spec),
             model=f"{spec.name} {redact(self._config.weights)} in {spec.precision}",
             compiled=sampled.given.compiled,
             listed=self._survey.listed,
@@ -105,7 +105,7 @@ class Forecaster:
         if not self._config.no_report:
             afterwards += Counter(read=min(THUMBNAILS, self._n_images))
         loading = Counter({kind: pace.loading[kind] for kind in ("read", "list", "stat")})
-        urls = {"source": ends.selection.folder, "destination": ends.destination.url}
+        urls = {"source": ends.source.folder, "destination": ends.destination.url}
         on_s3 = frozenset(end for end, url in urls.items() if url.startswith("s3://"))
         return Requests(
             source, asked_of_destination(self._layout), _kinds(self._checked.requests) + loading, afterwards, on_s3
@@ -129,10 +129,10 @@ class Forecaster:
         return bill_of(amounts, prices)
 
     def _limits(self, duration: Duration) -> list[Limit]:
-        pace, survey, options = self._sampled.pace, self._survey, self._checked.ends.source_options
+        pace, survey, options = self._sampled.pace, self._survey, self._checked.ends.source.options
         n_models = max(1, sum(worker.has_model for worker in pace.workers))
         n_listed = survey.listed.n_images
-        is_aws = self._checked.ends.selection.folder.startswith("s3://") and options.endpoint_url is None
+        is_aws = self._checked.ends.source.folder.startswith("s3://") and options.endpoint_url is None
         return limits_of(
             Load(
                 n_images=self._n_images,

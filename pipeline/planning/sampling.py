@@ -96,7 +96,7 @@ def _provided(
     ends, is_new = checked.ends, checked.stored is None
     many = Peekable(partial(islice, repeat(ref), n_images)) if is_new else None  # they were counted: nobody lists again
     given = provide(config, ends, checked.spec, checked.labels.identity, many, new_run_id(), setting, client)
-    stored_run(config, ends.destination, ends.selection.source, given.spec)  # now that the precision is known
+    stored_run(config, ends.destination, ends.source.url, given.spec)  # now that the precision is known
     return given
 
 

@@ -20,7 +20,7 @@ from pipeline.records import ImageRef, ModelSpec
 from pipeline.running.adoption import stored_run
 from pipeline.running.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.running.rescoring import is_judged_by
-from pipeline.storage import requests_since_last
+from pipeline.storage import options_from_environment, requests_since_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,10 @@ def checked(config: RunConfig) -> Checked:
     """
     requests_since_last()
     began = time.monotonic()
-    ends, spec = check_ends(config, probes=False), check_model(config)
+    options = options_from_environment()
+    ends, spec = check_ends(config, options, probes=False), check_model(config, options)
     labels = check_labels(config, ends, spec)
-    stored = stored_run(config, ends.destination, ends.selection.source, spec)
+    stored = stored_run(config, ends.destination, ends.source.url, spec)
     seconds, requests = time.monotonic() - began, requests_since_last()
     asked = time.monotonic()  # not before: the first request of a client opens its connection
     is_marked = ends.destination.is_marked()
@@ -92,7 +93,7 @@ def surveyed(config: RunConfig, given: Checked) -> Surveyed:
         If the listing or the destination cannot be read.
     """
     survey, found, began = Survey(), StoredRun(), time.monotonic()
-    listed = _counted(given.ends.listed(), survey, began)
+    listed = _counted(given.ends.source.images(), survey, began)
     if given.stored is None:
         for ref in listed:
             survey.take(ref)
@@ -101,7 +102,7 @@ def surveyed(config: RunConfig, given: Checked) -> Surveyed:
         fingerprint, retry = given.stored["fingerprint"], config.retry_failed
         found = look_for_remaining(listed, given.ends.destination, fingerprint, survey.take, retry_failed=retry)
     if not survey.listed.n_images:
-        raise UsageError(f"no image under {given.ends.selection.source} any more")
+        raise UsageError(f"no image under {given.ends.source.url} any more")
     layout = _layout(config, given, found)
     listing = requests_since_last()
     if given.stored is not None:

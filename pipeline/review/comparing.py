@@ -38,6 +38,6 @@ def compare_runs(a: Destination, b: Destination, n_thumbnails: int = THUMBNAILS)
         run_a,
         run_b,
         comparison,
-        only_a=shown_rows(outcomes_b, comparison.b.rows[only_a].tolist(), run_b.record),
-        only_b=shown_rows(outcomes_a, comparison.a.rows[only_b].tolist(), run_a.record),
+        only_a=shown_rows(outcomes_b, comparison.b.rows[only_a].tolist(), run_b.record, b.options),
+        only_b=shown_rows(outcomes_a, comparison.a.rows[only_b].tolist(), run_a.record, a.options),
     )

@@ -1,6 +1,7 @@
 """From a destination to its report: read, evaluate, look at the mistakes, render. Effects: storage."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.pages.thumbnails import thumbnails
 from pipeline.records import ImageRef, Transform
 from pipeline.review.stored_outcomes import outcomes_at, record_of
 from pipeline.stages.outcomes import OUTCOMES_SCHEMA, OutcomesTable
-from pipeline.storage import StorageOptions, join, options_from_environment
+from pipeline.storage import StorageOptions, join
 
 THUMBNAILS = 24
 """Confident mistakes that a report shows."""
@@ -58,18 +59,28 @@ def report_of(destination: Destination, n_thumbnails: int = THUMBNAILS) -> str:
         record=record,
         is_complete=destination.is_marked(),
         evaluation=evaluate(outcomes),
-        mistakes=shown_rows(outcomes, confident_mistakes(answers_of(outcomes), n_thumbnails), record),
+        mistakes=shown_rows(
+            outcomes, confident_mistakes(answers_of(outcomes), n_thumbnails), record, destination.options
+        ),
         failed=failed_images(outcomes, MOST_FAILED),
         odd=_odd(outcomes, record["fingerprint_of"]["crop_size"]),
     )
     return report_page(report)
 
 
-def shown_rows(outcomes: OutcomesTable, rows: Sequence[int], record: Mapping[str, Any]) -> list[Shown]:
-    """Return rows of a run's outcomes with their thumbnails: what its model saw, read back from its source."""
+def shown_rows(
+    outcomes: OutcomesTable, rows: Sequence[int], record: Mapping[str, Any], options: StorageOptions
+) -> list[Shown]:
+    """Return rows of a run's outcomes with their thumbnails: what its model saw, read back from its source.
+
+    Parameters
+    ----------
+    options
+        Where stores are: endpoint and region.
+    """
     told = rows_at(outcomes, rows)
     refs = [ImageRef(row["image"], row["etag"], row["size_bytes"]) for row in told]
-    pictures = thumbnails(refs, transform_of(record), _source_options(record))
+    pictures = thumbnails(refs, transform_of(record), _source_options(record, options))
     source = str(record["source"])
     return [shown(row, picture, source) for row, picture in zip(told, pictures, strict=True)]
 
@@ -86,11 +97,10 @@ def transform_of(record: Mapping[str, Any]) -> Transform:
     )
 
 
-def _source_options(record: Mapping[str, Any]) -> StorageOptions:
+def _source_options(record: Mapping[str, Any], options: StorageOptions) -> StorageOptions:
     """Return how a run read its source."""
-    config = record["config"]
-    options = options_from_environment(anon=config["anon"], requester_pays=config["requester_pays"])
-    return options.within(_SOURCE_DEADLINE_S)
+    read_by = {name: record["config"][name] for name in ("anon", "requester_pays")}
+    return replace(options, **read_by).within(_SOURCE_DEADLINE_S)
 
 
 def _odd(outcomes: OutcomesTable, crop_size: int) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:

@@ -47,6 +47,7 @@ def take_destination(
         return record
     stored = destination.read_json(RUN_JSON) or {}
     _refuse_if_other(destination, stored, source, {"labels": labels} | record["fingerprint_of"])
+    destination.forget_signs()
     return stored | {"config": record["config"], "versions": record["versions"]}
 
 

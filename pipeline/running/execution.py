@@ -33,14 +33,21 @@ from pipeline.running.rescoring import is_judged_by, rescore
 from pipeline.running.tuning import Tuner
 from pipeline.stages.classes import Classes
 from pipeline.stages.peek import Peekable
-from pipeline.storage import join, redact, requests_since_last
+from pipeline.storage import StorageOptions, join, redact, requests_since_last
 
 Workers: TypeAlias = Callable[[Setting], AbstractContextManager[Client]]
 """Opens or joins workers in a setting, and leaves them."""
 
 
-def execute(config: RunConfig, workers: Workers, stop: StopRequest, audience: Audience) -> Tally:
+def execute(
+    config: RunConfig, options: StorageOptions, workers: Workers, stop: StopRequest, audience: Audience
+) -> Tally:
     """Check, connect, execute, conclude; return the counts of the outcomes.
+
+    Parameters
+    ----------
+    options
+        Where stores are: endpoint and region.
 
     Raises
     ------
@@ -49,11 +56,11 @@ def execute(config: RunConfig, workers: Workers, stop: StopRequest, audience: Au
     """
     stopwatch, planned = Stopwatch(), read_planned(config)
     check_writable(config.performance_report)
-    ends, spec = check_ends(config), check_model(config)
+    ends, spec = check_ends(config, options), check_model(config, options)
     if planned is not None:
-        planned.refuse_if_other(config, ends.selection.source, spec)
+        planned.refuse_if_other(config, ends.source.url, spec)
     labels = check_labels(config, ends, spec)
-    stored = _judged(stored_run(config, ends.destination, ends.selection.source, spec), ends, spec, labels, audience)
+    stored = _judged(stored_run(config, ends.destination, ends.source.url, spec), ends, spec, labels, audience)
     stopwatch.lap("check")
     tally, session = _finished(config, ends, stored), None
     if tally is None:
@@ -106,7 +113,7 @@ def _finished(config: RunConfig, ends: Ends, stored: Mapping[str, Any] | None) -
     """Return the counts of a run that has nothing left to do, without any worker."""
     if stored is None or not ends.destination.is_marked():
         return None
-    tally = finished_tally(ends.listed(), ends.destination, stored["fingerprint"])
+    tally = finished_tally(ends.source.images(), ends.destination, stored["fingerprint"])
     return None if tally is None or (config.retry_failed and tally.n_failed) else tally
 
 
@@ -121,7 +128,7 @@ def _carry_out(
 ) -> tuple[Tally, Session]:
     """Connect, compute what is missing, mark the run as complete; return the run's counts and this command's share."""
     expect_workers(config)
-    listed = Peekable(ends.listed)
+    listed = Peekable(ends.source.images)
     provided = partial(provide, config, ends, spec, begun.labels.identity, listed if begun.is_new else None)
     tuning = _tuned(config, workers, listed, provided, begun.stopwatch, stop, audience) if config.tune else None
     setting = tuning.best if tuning else asked_for(config)
@@ -130,11 +137,11 @@ def _carry_out(
         audience.told(("dashboard", client.dashboard_link or "none"))
         given = provided(begun.run_id, setting, client)
         if begun.planned is not None:
-            begun.planned.refuse_if_other(config, ends.selection.source, given.spec)
+            begun.planned.refuse_if_other(config, ends.source.url, given.spec)
         stack.enter_context(prepared_workers(client, given.job))
         stack.enter_context(performance_reported(client, config.performance_report))
         record = take_destination(
-            config, ends.destination, ends.selection.source, given.spec, begun.run_id, begun.labels.identity
+            config, ends.destination, ends.source.url, given.spec, begun.run_id, begun.labels.identity
         )
         begun.stopwatch.lap("connect")
 

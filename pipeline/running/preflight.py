@@ -1,14 +1,13 @@
 """Everything that can be checked before a worker is paid for: SOURCE, DESTINATION and the weights. Effects: storage."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import RunConfig
 from pipeline.destination import RUN_JSON, Destination
 from pipeline.errors import StorageError, UsageError
-from pipeline.records import ImageRef, ModelSpec
-from pipeline.running.source import listed_images
+from pipeline.records import ModelSpec
+from pipeline.running.source import Source
 from pipeline.stages.architectures import check_fit, check_known, known_shapes, torchvision_weights, transform_of
 from pipeline.stages.category_file import read_categories
 from pipeline.stages.classes import Classes, LabelOf, unlabelled
@@ -23,7 +22,6 @@ from pipeline.storage import (
     ReadFault,
     StorageOptions,
     open_storage,
-    options_from_environment,
     read_whole,
     redact,
     resolve_url,
@@ -47,20 +45,21 @@ class Labels:
 class Ends:
     """The two ends of the pipe, found usable."""
 
-    selection: Selection
-    source_options: StorageOptions
+    source: Source
     destination: Destination
 
-    def listed(self) -> Iterator[ImageRef]:
-        """Yield the images of the source, lazily."""
-        return listed_images(self.selection, self.source_options)
+    def within(self, deadline_s: float) -> "Ends":
+        """Return the same for checks that should each be over in so many seconds."""
+        return Ends(self.source.within(deadline_s), self.destination.within(deadline_s))
 
 
-def check_ends(config: RunConfig, *, probes: bool = True) -> Ends:
+def check_ends(config: RunConfig, options: StorageOptions, *, probes: bool = True) -> Ends:
     """Return the source and the destination once an image was read from the one and a probe written to the other.
 
     Parameters
     ----------
+    options
+        Where stores are: endpoint and region.
     probes
         Whether anything is written to the destination; else it is only looked at.
 
@@ -71,19 +70,17 @@ def check_ends(config: RunConfig, *, probes: bool = True) -> Ends:
     UsageError
         If there is no image, or the destination holds something else than a run.
     """
-    ends = _ends(config)
-    hurried = Ends(
-        ends.selection, ends.source_options.within(_CHECK_DEADLINE_S), ends.destination.within(_CHECK_DEADLINE_S)
-    )
+    ends = _ends(config, options)
+    hurried = ends.within(_CHECK_DEADLINE_S)
     _check_apart(hurried)
-    _check_source(hurried)
+    _check_source(hurried.source)
     _check_destination(hurried.destination, overwrite=config.overwrite)
     if probes:
         hurried.destination.probe()
     return ends
 
 
-def check_model(config: RunConfig) -> ModelSpec:
+def check_model(config: RunConfig, options: StorageOptions) -> ModelSpec:
     """Return the model that a run will use, its weights fetched, hashed and found to fit; precision as asked for.
 
     Raises
@@ -93,7 +90,6 @@ def check_model(config: RunConfig) -> ModelSpec:
     StorageError
         If they cannot be fetched.
     """
-    options = options_from_environment()
     check_known(config.model)
     named = torchvision_weights(config.model, config.weights)
     categories = _categories(config, options)
@@ -122,8 +118,8 @@ def check_labels(config: RunConfig, ends: Ends, spec: ModelSpec) -> Labels:
         return Labels("none", unlabelled)
     if config.labels == BY_PATH:
         return Labels(BY_PATH, classes.label_by_path())
-    data = read_whole(resolve_url(config.labels), options_from_environment())
-    table = read_label_table(data, redact(config.labels), ends.selection.folder, classes)
+    data = read_whole(resolve_url(config.labels), ends.destination.options)
+    table = read_label_table(data, redact(config.labels), ends.source.folder, classes)
     return Labels(f"sha256:{hashlib.sha256(data).hexdigest()}", table)
 
 
@@ -155,17 +151,15 @@ def _shapes_by_torch(data: bytes, weights: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in load_state_dict(data, weights).items()}
 
 
-def _ends(config: RunConfig) -> Ends:
+def _ends(config: RunConfig, options: StorageOptions) -> Ends:
     selection = Selection(resolve_url(config.source), config.include, config.exclude, config.limit)
-    destination = Destination(resolve_url(config.destination), options_from_environment(s3_client=config.s3_client))
-    source_options = options_from_environment(
-        anon=config.anon, requester_pays=config.requester_pays, s3_client=config.s3_client
-    )
-    return Ends(selection, source_options, destination)
+    options = replace(options, s3_client=config.s3_client)
+    source_options = replace(options, anon=config.anon, requester_pays=config.requester_pays)
+    return Ends(Source(selection, source_options), Destination(resolve_url(config.destination), options))
 
 
 def _check_apart(ends: Ends) -> None:
-    source, destination = ends.selection.folder, ends.destination.url
+    source, destination = ends.source.folder, ends.destination.url
     if source == destination or source.startswith(f"{destination}/"):
         raise UsageError(f"DESTINATION {destination} holds SOURCE {source}: give the outcomes a folder of their own")
 
@@ -177,14 +171,14 @@ def _check_destination(destination: Destination, *, overwrite: bool) -> None:
         destination.refuse_if_used()
 
 
-def _check_source(ends: Ends) -> None:
-    first = next(listed_images(ends.selection, ends.source_options, with_versions=False), None)
+def _check_source(source: Source) -> None:
+    first = next(source.images(with_versions=False), None)
     if first is None:
         raise UsageError(
-            f"no image under {ends.selection.source}: expected names that end in {' '.join(SUFFIXES)}, "
+            f"no image under {source.url}: expected names that end in {' '.join(SUFFIXES)}, "
             "and that --include and --exclude admit"
         )
-    body = open_storage(first.url, ends.source_options).read_many([(first.url, "")])[0]
-    is_named_only = is_manifest(ends.selection.source) and body == GONE  # it will have its row
+    body = open_storage(first.url, source.options).read_many([(first.url, "")])[0]
+    is_named_only = is_manifest(source.url) and body == GONE  # it will have its row
     if isinstance(body, ReadFault) and not is_named_only:
         raise StorageError(f"cannot read {first.url}: {body.reason}")

@@ -69,12 +69,17 @@ def begin(run_id: str, config: RunConfig, source: str, spec: ModelSpec, labels: 
         "run_id": run_id,
         "started_at": _now().isoformat(timespec="seconds"),
         "source": redact(source),
-        "config": {name: redact(value) if isinstance(value, str) else value for name, value in asdict(config).items()},
+        "config": told_config(config),
         "labels": labels,
         "fingerprint": fingerprint(spec),
         "fingerprint_of": ingredients(spec),
         "versions": versions(),
     }
+
+
+def told_config(config: RunConfig) -> dict[str, Any]:
+    """Return settings as they may be stored and shown: without secrets."""
+    return {name: redact(value) if isinstance(value, str) else value for name, value in asdict(config).items()}
 
 
 @dataclass(frozen=True, slots=True)

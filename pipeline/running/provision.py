@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias, cast
 
-from distributed import Client
+from distributed import Client, Worker
 
 from cluster.connect import ClusterOptions, connect, is_local, local_kind
 from cluster.forkserver import start_forkserver
-from cluster.security import TlsFiles
+from cluster.security import TlsFiles, worker_as_client
 from cluster.upload import uploaded
 from pipeline.config import RunConfig
 from pipeline.diagnosis.examination import refuse_unfit
@@ -31,7 +31,6 @@ from pipeline.running.upload import this_package
 from pipeline.stages.compiling import Asked, break_even, decide, form_key, form_of
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import fastest_cpu_precision, fastest_precision, has_gpu
-from pipeline.storage import options_from_environment
 
 _WORKERS_IMPORT = ("distributed.nanny", "pipeline.engine.tasks", "pipeline.stages.model")
 
@@ -116,6 +115,14 @@ def _told_as_ours() -> Iterator[None]:
         raise ClusterError(str(error)) from error
 
 
+@contextmanager
+def client_of_worker(worker: Worker) -> Iterator[Client]:
+    """Yield a client of the cluster that a worker belongs to; unlike the worker's own it is closed afterwards."""
+    security = worker_as_client(worker.security)
+    with Client(worker.scheduler.address, security=security, set_as_default=False) as client:
+        yield client
+
+
 def provide(
     config: RunConfig,
     ends: Ends,
@@ -142,11 +149,11 @@ def provide(
         run_id=run_id,
         fingerprint=fingerprint(spec),
         destination=ends.destination,
-        source_options=ends.source_options,
+        source_options=ends.source.options,
         transform=spec.transform,
         categories=spec.categories,
         labels=labels,
-        load_model=partial(load_classifier, spec, form, options_from_environment()),
+        load_model=partial(load_classifier, spec, form, ends.destination.options),
         decode_s=config.decode_timeout,
         model_resource=model_resource(client, config.model_resource),
     )

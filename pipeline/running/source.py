@@ -1,7 +1,8 @@
 """Where a run's images come from: a listing of a folder, or a manifest that names them. Effects: storage."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pipeline.records import ImageRef
 from pipeline.stages.listing import INVENTORY, Selection, is_manifest, select
@@ -11,30 +12,52 @@ from pipeline.storage import ReadFault, StorageOptions, StoredObject, open_stora
 _PAGE = 1000
 
 
-def listed_images(selection: Selection, options: StorageOptions, *, with_versions: bool = True) -> Iterator[ImageRef]:
-    """Yield the images of a source in the order of their URLs, lazily.
+@dataclass(frozen=True)
+class Source:
+    """Where a run's images are listed, or named by a manifest; that is read once, however often they are asked for."""
 
-    A manifest is read once. Where it does not tell an image's ETag and size the store is asked, with a request for each
-    image; one that is not there is yielded all the same: it will have its row.
+    selection: Selection
+    options: StorageOptions
 
-    Parameters
-    ----------
-    with_versions
-        Whether a store is asked for what a manifest does not tell.
-    """
-    if is_manifest(selection.source):
-        return select(_named(selection.source, options, with_versions=with_versions), selection)
-    return select(open_storage(selection.folder, options).list_pages(selection.folder), selection)
+    @property
+    def url(self) -> str:
+        """Folder, glob or manifest, as an absolute URL."""
+        return self.selection.source
+
+    @property
+    def folder(self) -> str:
+        """What the paths of images are below."""
+        return self.selection.folder
+
+    def images(self, *, with_versions: bool = True) -> Iterator[ImageRef]:
+        """Yield the images in the order of their URLs, lazily.
+
+        Where a manifest does not tell an image's ETag and size the store is asked, with a request for each image; one
+        that is not there is yielded all the same: it will have its row.
+
+        Parameters
+        ----------
+        with_versions
+            Whether a store is asked for what a manifest does not tell.
+        """
+        if is_manifest(self.url):
+            return select(self._named(with_versions=with_versions), self.selection)
+        return select(open_storage(self.folder, self.options).list_pages(self.folder), self.selection)
+
+    def within(self, deadline_s: float) -> "Source":
+        """Return the same for a check that should be over in so many seconds."""
+        return replace(self, options=self.options.within(deadline_s))
+
+    def _named(self, *, with_versions: bool) -> Iterator[list[StoredObject]]:
+        for start in range(0, len(self._manifest), _PAGE):
+            yield _versioned(self._manifest.slice(start, _PAGE), self.options if with_versions else None)
+
+    @cached_property
+    def _manifest(self) -> ManifestTable:
+        return _read_manifest(self.url, self.options)
 
 
-def _named(source: str, options: StorageOptions, *, with_versions: bool) -> Iterator[list[StoredObject]]:
-    table = _manifest(source, options)
-    for start in range(0, len(table), _PAGE):
-        yield _versioned(table.slice(start, _PAGE), options if with_versions else None)
-
-
-@lru_cache(maxsize=2)
-def _manifest(source: str, options: StorageOptions) -> ManifestTable:
+def _read_manifest(source: str, options: StorageOptions) -> ManifestTable:
     data = read_whole(source, options)
     if not source.endswith(INVENTORY):
         return read_manifest(data, source)

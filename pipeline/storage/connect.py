@@ -53,12 +53,12 @@ def read_whole(url: str, options: StorageOptions) -> bytes:
 def options_from_environment(
     *, anon: bool = False, requester_pays: bool = False, s3_client: str = "auto"
 ) -> StorageOptions:
-    """Return the options that the standard AWS variables name, without any key."""
+    """Return the options that the standard AWS variables name, without any key; an empty variable names nothing."""
     return StorageOptions(
         anon=anon,
         requester_pays=requester_pays,
-        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         s3_client=s3_client,
     )
 

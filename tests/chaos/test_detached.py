@@ -70,7 +70,6 @@ def test_a_driver_that_loses_its_worker_is_begun_again_on_another_and_goes_on(be
     cluster, _, out = begun
     follower = follow(out)
     await_classified(out, 32)
-    driver = json.loads((out / "progress.json").read_text())["driver"]
 
     process_of_driver(cluster).kill()
     stdout, stderr = follower.communicate(timeout=200)
@@ -79,7 +78,7 @@ def test_a_driver_that_loses_its_worker_is_begun_again_on_another_and_goes_on(be
     assert "the run was begun again on another worker" in stderr
     assert "288: 288 ok, 0 failed" in stdout
     last = json.loads((out / "progress.json").read_text())
-    assert last["driver"] != driver
+    assert last["n_restarts"] == 1
     assert last["n_found"] > 0
     assert verify([str(out)]) == 0
 
