@@ -104,10 +104,12 @@ def why_refused(cluster: str, address: str, security: Security) -> str | None:
             f"({error.verify_message}); give the CA file that the scheduler was started with"
         )
     except ssl.SSLError as error:
-        return _refusal(cluster, address, speaks_tls="ALERT" in (error.reason or ""))
+        if "ALERT" in (error.reason or ""):
+            return _refusal(cluster, address, error.reason)
+        return _mistaken(cluster, address) if is_tls else None
     except (OSError, ValueError):  # nobody answers, or it is no address
         return None
-    return None if is_tls else _refusal(cluster, address, speaks_tls=True)
+    return None if is_tls else _refusal(cluster, address)
 
 
 def is_open_to_strangers(address: str) -> bool:
@@ -189,14 +191,17 @@ def _shake_hands(address: str, context: ssl.SSLContext) -> None:
         connection.recv(1)
 
 
-def _refusal(cluster: str, address: str, *, speaks_tls: bool) -> str:
+def _mistaken(cluster: str, address: str) -> str:
+    return f"--cluster {cluster}: {address} does not speak TLS; give --cluster tcp://{_place(address)}"
+
+
+def _refusal(cluster: str, address: str, alert: str | None = None) -> str:
     place = _place(address)
-    if not speaks_tls:
-        return f"--cluster {cluster}: {address} does not speak TLS; give --cluster tcp://{place}"
     if address.startswith("tls://"):
+        why = f" ({alert.lower().replace('_', ' ')})" if alert else ""
         return (
-            f"--cluster {cluster}: {address} refuses our certificate; give a --tls-cert and --tls-key that the "
-            "scheduler's own authority has signed"
+            f"--cluster {cluster}: {address} refuses our certificate{why}; give a --tls-cert and --tls-key that the "
+            "scheduler's own authority has signed and that are still valid"
         )
     return (
         f"--cluster {cluster}: the scheduler at {place} speaks TLS only; give --cluster tls://{place} with "

@@ -8,9 +8,10 @@ import click
 from pipeline.audience.beacon import PERIOD_S, Sign, ask_to_stop
 from pipeline.audience.console import Console, print_line
 from pipeline.audience.ending import carry_out, fail
+from pipeline.audience.interrupt import stop_on_signals
 from pipeline.destination import Destination
 from pipeline.engine.plan import PlanTotals
-from pipeline.errors import ClusterError, InterruptedRunError, UsageError
+from pipeline.errors import ClusterError, InterruptedRunError, StorageError, UsageError
 from pipeline.records import Tally
 from pipeline.storage import options_from_environment, resolve_url
 
@@ -37,14 +38,22 @@ def _command(destination: str, *, stop: bool) -> int:
     stored = Destination(resolve_url(destination), options_from_environment())
     sign = Sign.read(stored)
     if sign is None:
-        raise UsageError(f"{stored.url} holds no run that was begun with --detach")
+        raise UsageError(
+            f"{stored.url} holds no run that was begun with --detach, or another command has gone on with it"
+        )
     if stop and sign.status is None:
         ask_to_stop(stored, sign.session)
+    again = f"to follow it again: {COMMAND} {destination}"
     try:
-        last = follow(stored, sign)
+        with stop_on_signals():
+            last = follow(stored, sign)
     except KeyboardInterrupt:
-        click.echo(f"left; the run goes on. To follow it again: {COMMAND} {destination}", err=True)
+        click.echo(f"left; the run goes on; {again}", err=True)
         return InterruptedRunError.exit_status
+    except StorageError as error:
+        return fail(f"{error}; the run may go on; {again}", error.exit_status)
+    except ClusterError as error:  # what resumes is the run's command, not this one
+        return fail(str(error), error.exit_status)
     return _ended(last)
 
 
@@ -64,7 +73,10 @@ def follow(stored: Destination, sign: Sign) -> Sign:
         if (later.driver, later.n_told) != (sign.driver, sign.n_told):
             heard_at = time.monotonic()
         elif time.monotonic() - heard_at > LOST_S:
-            raise ClusterError(f"no sign of life of {stored.url} for {LOST_S:g} s; to resume: {sign.resume}")
+            raise ClusterError(
+                f"no sign of life of {stored.url} for {LOST_S:g} s: if its cluster is gone, resume with "
+                f"{sign.resume}; if it only has no worker, the run goes on with the next"
+            )
         if later.driver != sign.driver:
             why = "on another worker" if later.session == sign.session else "by another command"
             click.echo(f"the run was begun again {why}", err=True)
@@ -80,16 +92,19 @@ class Watched:
 
     def __init__(self, sign: Sign) -> None:
         self.console = Console()
-        for line in sign.opening:
-            self.console.told(line)
-        if sign.heading is not None:
-            self.console.headed(sign.heading)
+        self._n_opening, self._is_headed = 0, False
         self._n_found, self._n_classified = sign.n_found, sign.n_classified
         self.console.found(sign.n_found + sign.n_classified)  # it is not this process that saw how fast they were
         self.look(sign)
 
     def look(self, sign: Sign) -> None:
         """Show what has changed."""
+        for line in sign.opening[self._n_opening :]:
+            self.console.told(line)
+        self._n_opening = len(sign.opening)
+        if sign.heading is not None and not self._is_headed:
+            self.console.headed(sign.heading)
+            self._is_headed = True
         self.console.planned(PlanTotals(sign.n_planned, 0), is_closed=sign.is_closed)
         self.console.found(sign.n_found - self._n_found)
         self.console.classified(sign.n_classified - self._n_classified)

@@ -7,10 +7,10 @@ import click
 
 from pipeline.audience.console import print_line
 from pipeline.audience.ending import carry_out
+from pipeline.audience.files import save_text
 from pipeline.destination import Destination
 from pipeline.pages.compare_page import COMMAND, compare_page, compare_text
 from pipeline.review.comparing import THUMBNAILS, compare_runs
-from pipeline.review.reporting import save_page
 from pipeline.storage import options_from_environment, resolve_url
 
 
@@ -45,7 +45,7 @@ def _command(run_a: str, run_b: str, output: Path | None, thumbnails: int) -> No
     for label, text in compare_text(compared):
         print_line(label, text)
     if output is not None:
-        save_page(compare_page(compared), output)
+        save_text(compare_page(compared), output)
         print_line("page", output)
 
 

@@ -4,6 +4,7 @@ Every option of the command also works as ``DASK_PIPELINE__OPTION`` and under ``
 command line says goes first. See https://docs.dask.org/en/stable/configuration.html.
 """
 
+import math
 import shlex
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -15,6 +16,17 @@ import dask.config
 from pipeline.errors import UsageError
 
 COUNT = click.IntRange(min=1)
+
+
+class FiniteRange(click.FloatRange):
+    """A number between limits that is neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; raises `click.BadParameter`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def _option(help_: str, default: Any, type_: Any = str, **settings: Any) -> Any:
@@ -103,7 +115,7 @@ class RunConfig:
     )
     limit: int | None = _option("Take the first N images.", None, COUNT)
     max_failure_rate: float = _option(
-        "Share of the images, from 0 to 1, that may fail.", 0.05, click.FloatRange(0, 1), metavar="SHARE"
+        "Share of the images, from 0 to 1, that may fail.", 0.05, FiniteRange(0, 1), metavar="SHARE"
     )
     anon: bool = _option("Read SOURCE without credentials, as public buckets allow.", False, bool, is_flag=True)
     requester_pays: bool = _option("Agree to pay for reading SOURCE.", False, bool, is_flag=True)
@@ -116,11 +128,11 @@ class RunConfig:
     decode_timeout: float = _option(
         "Give an image up whose decoding takes longer than so many seconds.",
         30.0,
-        click.FloatRange(min=0.1),
+        FiniteRange(min=0.1),
         metavar="SECONDS",
     )
     stall_timeout: float = _option(
-        "End when nothing was done for so many seconds.", 600.0, click.FloatRange(min=1), metavar="SECONDS"
+        "End when nothing was done for so many seconds.", 600.0, FiniteRange(min=1), metavar="SECONDS"
     )
     performance_report: str | None = _option(
         "Write Dask's own report on the run (task stream, profile, bandwidth) to an HTML file.", None, metavar="FILE"
@@ -199,8 +211,28 @@ def configured_defaults() -> dict[str, Any]:
             f"Dask's configuration sets pipeline.{unknown[0]} (or DASK_PIPELINE__{unknown[0].upper()}), "
             f"which is no option; expected one of {', '.join(sorted(known))}"
         )
-    repeated = {setting.name for setting in _options() if setting.metadata.get("multiple")}
-    return {name: [value] if name in repeated and isinstance(value, str) else value for name, value in named.items()}
+    return {name: value for name, given in named.items() if (value := _as_typed(name, given)) is not None}
+
+
+def _as_typed(name: str, value: Any) -> Any:
+    """Return a value of Dask's configuration as the command line would have it: YAML and Dask make their own of some.
+
+    ``off`` is False in YAML, ``none`` is None to Dask, and 1 may stand for true.
+    """
+    setting = next((setting for setting in _options() if setting.name == name), None)
+    if setting is None or value is None:
+        return "none" if name == "labels" else value
+    if setting.metadata.get("multiple"):
+        return [str(one) for one in _listed(value)]
+    if not setting.metadata.get("is_flag"):
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    try:
+        return click.BOOL.convert(str(value), None, None)
+    except click.BadParameter as error:
+        raise UsageError(
+            f"Dask's configuration sets pipeline.{name} (or DASK_PIPELINE__{name.upper()}) to {value!r}: "
+            "expected true or false"
+        ) from error
 
 
 def command_line(config: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 from pipeline.errors import StorageError, UsageError
 from pipeline.storage import GONE, ReadFault, Storage, StorageOptions, join, open_storage, read_whole
@@ -29,13 +30,15 @@ PLAN_CLOSED = "plan/_CLOSED"
 PLAN_FOLDER = "plan"
 OUTCOMES_FOLDER = "outcomes"
 
-_PROBE = "_probe"
 _OWN_FOLDERS = ("plan/", "outcomes/")
 _OWN = re.compile(
     r"(plan/page-\d+\.parquet|plan/_CLOSED|outcomes/part-\d+\.parquet"
-    r"|(plan/|outcomes/)?\.[^/]*\.partial|(run|progress|stop)\.json|_SUCCESS|report\.html|_probe)"
+    r"|(plan/|outcomes/)?\.[^/]*\.partial|(run|progress|stop)\.json|_SUCCESS|report\.html|_probe-\w+)"
 )
 """Every name that a run may leave, half files of a local disk included."""
+
+_PASSING = re.compile(r"_probe-\w+|progress\.json|stop\.json")
+"""Of these what tells nothing of images, so that a run can begin beside it."""
 
 
 def part_name(part: int) -> str:
@@ -152,13 +155,22 @@ class Destination:
         return replace(self, options=self.options.within(deadline_s))
 
     def probe(self) -> None:
-        """Raise `StorageError` unless an object can be written here and deleted again."""
-        self.write(_PROBE, b"")
-        self.delete([_PROBE])
+        """Raise `StorageError` unless an object can be written here and deleted again; several may try at once."""
+        probe = f"_probe-{uuid4().hex[:8]}"
+        is_there = True
+        try:
+            self.write(probe, b"")
+        except StorageError:
+            is_there = False
+            raise
+        finally:  # after an interrupt it may be there, too
+            if is_there:
+                self.delete([probe])
 
     def refuse_if_used(self) -> None:
         """Raise `UsageError` if anything stands here but an empty folder's marker."""
-        name = next((name for name in self.names() if name and not name.endswith("/") and name != _PROBE), None)
+        held = (name for name in self.names() if name and not name.endswith("/"))
+        name = next((name for name in held if not _PASSING.fullmatch(name)), None)
         if name is not None:
             raise UsageError(
                 f"{self.url} already holds {name}: one destination holds one run; "

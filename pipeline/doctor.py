@@ -10,7 +10,8 @@ import click
 
 from cluster.connect import is_local
 from pipeline.audience.console import print_line
-from pipeline.audience.ending import carry_out
+from pipeline.audience.ending import carry_out, fail
+from pipeline.audience.interrupt import stop_on_signals
 from pipeline.config import RunConfig, configured_defaults, parameters
 from pipeline.diagnosis.access import Errand, access
 from pipeline.diagnosis.examination import admit, at_once, by_trying
@@ -38,7 +39,11 @@ T = TypeVar("T")
 
 def main(args: list[str] | None = None) -> int:
     """Run the command and return its exit status; see ``--help``."""
-    return carry_out(_command(), COMMAND, args)
+    try:
+        command = _command()
+    except UsageError as error:  # of Dask's configuration
+        return fail(str(error), UsageError.exit_status)
+    return carry_out(command, COMMAND, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +82,12 @@ def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: M
         diagnosis.findings.extend([*found, *at_once(patient)])
         if not patient.workers:
             return
-        diagnosis.findings.extend(by_trying(client, patient))
+        able, found = by_trying(client, patient)
+        diagnosis.findings.extend(found)
         if ends is not None and spec is not None:
             image = next(ends.source.images()).url
             errand = Errand(image, ends.source.options, ends.destination, spec)
-            diagnosis.findings.extend(access(client, patient, errand))
+            diagnosis.findings.extend(access(client, able, errand))
 
 
 def _tried(diagnosis: Diagnosis, check: str, trial: Callable[[], T]) -> T | None:
@@ -108,7 +114,8 @@ def _carry_out(source: str | None, destination: str | None, *, as_json: bool, **
     if (source is None) != (destination is None):
         raise UsageError(f"SOURCE {source} without a DESTINATION: give both, or neither")
     config = RunConfig(source or "", destination or "", **options)
-    diagnosis = diagnose(config)
+    with stop_on_signals():
+        diagnosis = diagnose(config)
     if as_json:
         click.echo(json.dumps({"status": diagnosis.status} | asdict(diagnosis), indent=2))
     else:

@@ -12,8 +12,9 @@ import click
 
 from pipeline.audience.console import print_line
 from pipeline.audience.ending import carry_out, fail
+from pipeline.audience.files import check_writable, save_text
 from pipeline.audience.interrupt import stop_on_signals
-from pipeline.config import RunConfig, configured_defaults, parameters
+from pipeline.config import FiniteRange, RunConfig, configured_defaults, parameters
 from pipeline.errors import UsageError
 from pipeline.forecast.forecast import Forecast
 from pipeline.forecast.prices import KINDS
@@ -21,7 +22,6 @@ from pipeline.forecast.words import lines_of, size_words, verb_words
 from pipeline.planning.forecasting import Forecaster
 from pipeline.planning.sampling import sampled
 from pipeline.planning.surveying import checked, surveyed
-from pipeline.review.reporting import save_page
 from pipeline.running.provision import asked_for, cluster_options
 from pipeline.storage import requests
 
@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _parameters() -> list[click.Parameter]:
     """Return the options of a run, since the plan is of that run, and the plan's own."""
-    price = click.FloatRange(min=0)
+    price = FiniteRange(min=0)
     own: list[click.Parameter] = [
         click.Option(["--json", "as_json"], is_flag=True, help="Print the plan as JSON."),
         click.Option(["--save"], metavar="FILE", help="Keep the plan as JSON, for --planned of the run."),
@@ -59,6 +59,8 @@ def _parameters() -> list[click.Parameter]:
 def _command(*, as_json: bool, save: str | None, **options: Any) -> int:
     prices = _prices(options)
     config = RunConfig(**{name: value for name, value in options.items() if not name.startswith(_PRICE)})
+    if save is not None:
+        check_writable("--save", save)
     with stop_on_signals():
         forecast = plan(config, prices)
     _tell(forecast, config, as_json=as_json)
@@ -98,7 +100,7 @@ def plan(config: RunConfig, prices: Mapping[str, float]) -> Forecast | None:
 def _tell(forecast: Forecast | None, config: RunConfig, *, as_json: bool) -> None:
     if as_json:
         told = forecast.told() if forecast is not None else {"to_do": {"n_images": 0}}
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(told, indent=2, allow_nan=False))
     elif forecast is None:
         click.echo("every image has its row already: nothing to do")
     else:
@@ -109,7 +111,7 @@ def _tell(forecast: Forecast | None, config: RunConfig, *, as_json: bool) -> Non
 def _save(forecast: Forecast | None, path: Path) -> None:
     if forecast is None:
         raise UsageError(f"--save {path}: nothing is planned, since every image has its row already")
-    save_page(json.dumps(forecast.told(), indent=2) + "\n", path)
+    save_text(json.dumps(forecast.told(), indent=2) + "\n", path)
 
 
 def _prices(options: Mapping[str, Any]) -> dict[str, float]:

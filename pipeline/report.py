@@ -7,9 +7,10 @@ import click
 
 from pipeline.audience.console import print_line
 from pipeline.audience.ending import carry_out
+from pipeline.audience.files import save_text
 from pipeline.destination import Destination
 from pipeline.pages.report_page import COMMAND
-from pipeline.review.reporting import THUMBNAILS, report_of, save_page, write_report
+from pipeline.review.reporting import THUMBNAILS, report_of, write_report
 from pipeline.storage import options_from_environment, resolve_url
 
 
@@ -40,7 +41,7 @@ def _command(destination: str, output: Path | None, thumbnails: int) -> None:
     if output is None:
         print_line("report", write_report(stored, thumbnails))
     else:
-        save_page(report_of(stored, thumbnails), output)
+        save_text(report_of(stored, thumbnails), output)
         print_line("report", output)
 
 

@@ -37,6 +37,8 @@ def main(args: list[str] | None = None) -> int:
         return fail(str(error), UsageError.exit_status)
     except (KeyboardInterrupt, click.Abort):
         return fail("stopped at once", InterruptedRunError.exit_status)
+    except Exception as error:  # noqa: BLE001  as below
+        return fail(f"internal error: {type(error).__name__}: {error}", 1)
 
 
 def _run_config(**options: Any) -> int:

@@ -68,7 +68,7 @@ def test_an_empty_folder_s_marker_and_our_own_probe_are_no_use(bucket):
 
     destination = Destination(f"s3://{bucket}/out", options_from_environment())
     boto3.client("s3").put_object(Bucket=bucket, Key="out/", Body=b"")
-    destination.write("_probe", b"")
+    destination.write("_probe-1a2b", b"")
 
     destination.refuse_if_used()
 

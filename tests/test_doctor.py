@@ -57,7 +57,12 @@ def test_nothing_is_wrong_with_a_healthy_cluster():
 @pytest.mark.parametrize(
     ("check", "patient", "level", "words"),
     [
-        (python, cluster(worker(python="3.10.2")), "problem", "worker tcp://10.0.0.0:4000: Python 3.10.2, here 3."),
+        (
+            python,
+            replace(cluster(), strangers={"scheduler": "3.10.2"}, scheduler=None),
+            "problem",
+            "scheduler: Python 3.10.2, here 3.",
+        ),
         (packages, cluster(worker(**other("torchvision", "0.2"))), "problem", "torchvision 0.2, here 0."),
         (packages, cluster(worker(**other("pillow", None))), "problem", "no pillow, here "),
         (packages, cluster(worker(**other("dask-image-inference", None))), "problem", "or give --upload"),

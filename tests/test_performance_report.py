@@ -5,8 +5,9 @@ import re
 import pytest
 from distributed import Client, LocalCluster
 
+from pipeline.audience.files import check_writable
 from pipeline.errors import UsageError
-from pipeline.running.performance import check_writable, performance_reported
+from pipeline.running.performance import performance_reported
 from tests.cluster_state import left_as_found
 
 
@@ -46,7 +47,7 @@ def test_what_ends_a_run_is_told_though_the_page_cannot_be_written(plain, tmp_pa
 def test_a_path_that_cannot_be_written_is_refused_before_the_start(tmp_path):
     for file in (tmp_path / "none" / "report.html", tmp_path):
         with pytest.raises(UsageError, match=re.escape(f"--performance-report {file}: expected the path of a file")):
-            check_writable(str(file))
+            check_writable("--performance-report", str(file))
 
 
 def test_looking_whether_it_can_be_written_changes_nothing(tmp_path):
@@ -54,7 +55,7 @@ def test_looking_whether_it_can_be_written_changes_nothing(tmp_path):
     older.write_text("older")
 
     for file in (str(older), str(tmp_path / "new.html"), None):
-        check_writable(file)
+        check_writable("--performance-report", file)
 
     assert [path.name for path in tmp_path.iterdir()] == ["older.html"]
     assert older.read_text() == "older"

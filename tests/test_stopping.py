@@ -54,7 +54,7 @@ def test_one_signal_finishes_what_is_in_flight_within_30_seconds(running, s3, nu
     _, stderr = process.communicate(timeout=30)
 
     assert process.returncode == 130, stderr
-    assert "error: stopped by a signal" in stderr
+    assert "error: stopped on request" in stderr
     assert stderr.splitlines()[-1].startswith("to resume: python -m pipeline.run s3://drawn-dogs/Images s3://")
     assert "--overwrite" not in stderr.splitlines()[-1]
     assert len(read_outcomes(s3, f"{destination}/outcomes")) % 4 == 0

@@ -225,7 +225,7 @@ def test_names_that_are_no_utf8_are_out_of_order_only_in_their_spelling(tmp_path
 
 def test_objects_beside_the_run_and_folder_markers_are_nobodys_business(tmp_path: Path):
     run = made()
-    run.objects = {"notes.txt": b"", "report.html": b"", "_probe": b"", "house/part-000000.parquet": b""}
+    run.objects = {"notes.txt": b"", "report.html": b"", "_probe-1a2b": b"", "house/part-000000.parquet": b""}
     names = [*dict(run.stored()), "plan/", "outcomes/", ""]
     findings = Findings()
 

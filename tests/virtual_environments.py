@@ -4,6 +4,9 @@ A worker that runs in one truly lacks a package, where one with a patched answer
 working folder than the repository's, and without its ``PYTHONPATH``: `tests.by_hand` does.
 """
 
+import shutil
+import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Iterator, Sequence
@@ -37,6 +40,21 @@ def environment(folder: Path, *, without: Sequence[str] = (), paths: Sequence[Pa
         "".join(f"import sys; sys.path.insert(0, {str(path)!r})\n" for path in paths)
     )
     return folder / "bin" / "python"
+
+
+def another_python() -> str | None:
+    """Return an interpreter of another minor version that runs, the nearest first; None where there is none."""
+    ours = sys.version_info.minor
+    for minor in sorted(range(10, 20), key=lambda minor: abs(minor - ours)):
+        found = None if minor == ours else shutil.which(f"python3.{minor}") or _of_pyenv(minor)
+        if found and subprocess.run([found, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+def _of_pyenv(minor: int) -> str | None:
+    """Return one that pyenv keeps beside the one that runs here."""
+    return next(map(str, Path(sys.base_prefix).parent.glob(f"3.{minor}.*/bin/python3")), None)
 
 
 def _names_of(package: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pipeline.audience.audience import Heading, Line
 from pipeline.destination import PROGRESS, STOP, Destination
 from pipeline.engine.plan import PlanTotals
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.evaluation.trials import Trial
 from pipeline.records import Tally
 
@@ -60,13 +60,18 @@ class Sign:
 
     @classmethod
     def read(cls, destination: Destination) -> "Sign | None":
-        """Return the last sign of life at a destination; None where there is none."""
+        """Return the last sign of life at a destination, None where there is none; `UsageError` where it is no sign."""
         told = destination.read_json(PROGRESS)
         if told is None:
             return None
-        heading = Heading(**told["heading"]) if told["heading"] else None
-        lines = {part: tuple((label, text) for label, text in told[part]) for part in ("opening", "lines")}
-        return cls(**told | {"heading": heading} | lines)
+        try:
+            heading = Heading(**told["heading"]) if told["heading"] else None
+            lines = {part: tuple((label, text) for label, text in told[part]) for part in ("opening", "lines")}
+            return cls(**told | {"heading": heading} | lines)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{destination.url}/{PROGRESS} is of another version of this package: follow that run with its own"
+            ) from error
 
     @property
     def driver(self) -> tuple[str, int]:
@@ -76,16 +81,14 @@ class Sign:
     @property
     def first_lines(self) -> list[Line]:
         """What is known of a run that has begun."""
-        n_images = f"{self.n_planned:,}{'' if self.is_closed else ' so far, the listing goes on'}"
+        so_far = f"{self.n_planned:,} so far, the listing goes on" if self.n_planned else "being listed"
+        n_images = f"{self.n_planned:,}" if self.is_closed else so_far
         return [*self.opening, *(self.heading.lines(n_images) if self.heading else ())]
 
 
 @dataclass
 class Beacon:
-    """An `Audience` that gives signs of life from the first line on, and hears whether to stop.
-
-    It is a context: from its beginning to its end a thread is at work once there is a heading.
-    """
+    """An `Audience` that gives signs of life, and hears whether to stop, from its beginning as a context to its end."""
 
     destination: Destination
     session: str
@@ -97,16 +100,19 @@ class Beacon:
     """How often the run was begun again: whoever follows it has seen a sign of this session."""
 
     _is_taken_over: bool = False
+    _is_asked: bool = False
     _changed: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
         self.sign = Sign(self.session, self.resume, self.n_restarts)
+        self._thread = threading.Thread(target=self._go_on, name="beacon", daemon=True)
 
     def __enter__(self) -> Self:
-        """Hear whether the run was given up meanwhile."""
+        """Hear whether the run was given up meanwhile, give the first sign, and go on giving them."""
         self._listen()
+        self._give()
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -116,11 +122,9 @@ class Beacon:
         """Leave out what is tried before: it can be read in ``run.json``."""
 
     def headed(self, heading: Heading) -> None:
-        """Give the first sign, and go on giving them."""
+        """Give a sign at once: somebody waits for this one."""
         self._change(heading=heading)
         self._give()
-        self._thread = threading.Thread(target=self._go_on, name="beacon", daemon=True)
-        self._thread.start()
 
     def planned(self, totals: PlanTotals, *, is_closed: bool) -> None:
         """Take note."""
@@ -147,17 +151,18 @@ class Beacon:
         """Go on: results follow."""
 
     def ended(self, status: int, error: str | None) -> None:
-        """Give the last sign, where there was a first."""
+        """Give the last sign; what was asked of the run is settled with it."""
         self._fall_silent()  # or an earlier one, still on its way, could come after the last
         self._listen()
         self._change(status=status, error=error)
-        if (self.sign.heading is not None or self.n_restarts) and not self._is_taken_over:
+        if not self._is_taken_over:
             self._give()
+        if self._is_asked:
+            self._settle()
 
     def _fall_silent(self) -> None:
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
 
     def _change(self, **told: Any) -> None:
         with self._changed:
@@ -181,13 +186,18 @@ class Beacon:
         try:
             last, asked = Sign.read(self.destination), self.destination.read_json(STOP)
             self._is_taken_over = last is not None and last.driver > self.sign.driver
-            is_asked = asked is not None and asked.get("session") == self.session
-            if is_asked or self._is_taken_over:
-                self.stop()
-            if is_asked:
-                self.destination.delete([STOP])
+            self._is_asked = asked is not None and asked.get("session") == self.session
         except PipelineError as error:  # as above
             logger.warning("cannot hear whether to stop: %s", error)
+        if self._is_asked or self._is_taken_over:
+            self.stop()
+
+    def _settle(self) -> None:
+        """Take away what was asked; not before, since a driver that dies while it stops leaves that to the next."""
+        try:
+            self.destination.delete([STOP])
+        except PipelineError as error:
+            logger.warning("cannot take %s away: %s", STOP, error)
 
 
 def ask_to_stop(destination: Destination, session: str) -> None:

@@ -1,5 +1,6 @@
 """What a person sees of a run: first lines, progress, last lines. Results go to stdout, progress to stderr."""
 
+import os
 import sys
 import time
 from typing import NoReturn
@@ -100,8 +101,12 @@ def _is_watched() -> bool:
 
 
 def print_line(label: str, text: object) -> None:
-    """Show a result with its label."""
-    click.echo(f"{label:<12} {printable(str(text))}")
+    """Show a result with its label; where nobody reads any more (``| head``, a full disk) the work goes on without."""
+    try:
+        click.echo(f"{label:<12} {printable(str(text))}")
+    except OSError:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:

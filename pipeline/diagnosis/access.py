@@ -34,31 +34,41 @@ class Errand:
 
 def access(client: Client, patient: Patient, errand: Errand) -> list[Finding]:
     """Find workers that cannot read the source, write to the destination, or have the weights."""
-    told = ask(client, _tried, errand, within_s=TRY_S, patient=patient)
+    told = ask(client, _tried, errand, within_s=TRY_S, workers=patient.addresses)
     answers = {address: faults for address, faults in told.items() if isinstance(faults, dict)}
-    late = silence({address: answer for address, answer in told.items() if isinstance(answer, TimeoutError)}, TRY_S)
+    silent = silence(told, TRY_S)
     return [
-        *(findings("storage", late, "") if late else []),
-        *_faults(answers, "source", f"each worker can read {errand.image}"),
-        *_faults(answers, "destination", f"each worker can write to {errand.destination.url} and delete there"),
-        *_faults(answers, "weights", f"each worker has them (SHA-256 {errand.spec.weights_sha256[:12]})"),
+        *(findings("storage", silent, "") if silent else []),
+        *_faults(answers, "source", errand.image, f"each worker can read {errand.image}"),
+        *_faults(
+            answers,
+            "destination",
+            errand.destination.url,
+            f"each worker can write to {errand.destination.url} and delete there",
+        ),
+        *_faults(answers, "weights", "", f"each worker has them (SHA-256 {errand.spec.weights_sha256[:12]})"),
     ]
 
 
-def _faults(answers: Mapping[str, Mapping[str, str | None]], end: str, otherwise: str) -> list[Finding]:
+def _faults(answers: Mapping[str, Mapping[str, str | None]], end: str, url: str, otherwise: str) -> list[Finding]:
+    mend = _MEND[end].format(whom=_S3 if url.startswith("s3://") else _LOCAL if url.startswith("file://") else _OTHER)
     complaints = [
-        Complaint(Level.PROBLEM, f"worker {address}", fault, _MEND[end])
+        Complaint(Level.PROBLEM, f"worker {address}", fault, mend)
         for address, faults in answers.items()
         if (fault := faults[end]) is not None
     ]
-    return findings(end, complaints, otherwise if answers else "not tried: no worker can import this package")
+    if not answers:
+        return [Finding(Level.WARNING, end, "not tried: no worker could do so")]
+    return findings(end, complaints, otherwise)
 
 
-_CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an instance role that may"
+_S3 = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or an instance role"
+_LOCAL = "the same disk under the same path, and a user"
+_OTHER = "an account"
 
 _MEND = {
-    "source": f"give the worker {_CREDENTIALS} read it",
-    "destination": f"give the worker {_CREDENTIALS} write and delete there",
+    "source": "give the worker {whom} that may read it",
+    "destination": "give the worker {whom} that may write and delete there",
     "weights": "give --weights an URL that the workers can read, or put the file into their cache of torch",
 }
 

@@ -12,6 +12,9 @@ LEAST_BYTES = 1 << 30
 AMPLE_BYTES = LEAST_BYTES * 3 // 2
 """With 600 MiB for the batches in flight nothing is paused or spilled, whatever the speed of the store."""
 
+_OVERCOMMITTED = 1.2
+"""Of a host's memory: Dask shares it out by threads, of which a worker has one more than cores."""
+
 _TRUSTED_SKEW_S = 5.0
 _SIGNED_SKEW_S = 15 * 60.0
 """S3 refuses requests that are older, or from the future."""
@@ -140,7 +143,7 @@ def _memory_on_host(workers: Sequence[Vitals]) -> Iterator[Complaint]:
             what = "no memory limit: the system may end it, and what is beside it"
             yield Complaint(Level.WARNING, worker.name, what, "start it with --memory-limit")
     allowed, there = sum(worker.memory_bytes for worker in workers), workers[0].host_memory_bytes
-    if allowed > there * 1.05:
+    if allowed > there * _OVERCOMMITTED:
         what = f"its workers may take {_gib(allowed)}, and it has {_gib(there)}"
         yield Complaint(Level.WARNING, f"host {workers[0].host}", what, "give each its share with --memory-limit")
 

@@ -28,16 +28,12 @@ _FOR_A_SCHEDULER = (*_TRAVELLING, *(name for name in required_packages if name !
 
 def python(patient: Patient) -> list[Finding]:
     """Find processes with another minor version of Python."""
-    ours = _minor(patient.client)
+    ours = minor(patient.client.python)
     complaints = [
         Complaint(
-            Level.PROBLEM,
-            process.name,
-            f"Python {process.python}, here {patient.client.python}",
-            f"start it with Python {ours}",
+            Level.PROBLEM, process, f"Python {theirs}, here {patient.client.python}", f"start it with Python {ours}"
         )
-        for process in patient.processes
-        if _minor(process) != ours
+        for process, theirs in patient.strangers.items()
     ]
     return findings("python", complaints, f"{ours} on {_all(patient)}")
 
@@ -45,7 +41,7 @@ def python(patient: Patient) -> list[Finding]:
 def packages(patient: Patient) -> list[Finding]:
     """Find packages that a process lacks, or has in another version than the client."""
     complaints = [
-        *_differing(patient.scheduler, patient.client, _FOR_A_SCHEDULER),
+        *(_differing(patient.scheduler, patient.client, _FOR_A_SCHEDULER) if patient.scheduler else ()),
         *(complaint for worker in patient.workers for complaint in _differing(worker, patient.client, PACKAGES)),
     ]
     told = ", ".join(f"{name} {patient.client.packages[name]}" for name in (OURS, "dask", "torch", "torchvision"))
@@ -66,8 +62,13 @@ def _mend(name: str, ours: str) -> str:
     return f"install {name} {ours} there{', or give --upload' if name == OURS else ''}"
 
 
-def _minor(process: Vitals) -> str:
-    return ".".join(process.python.split(".")[:2])
+def minor(python: str) -> str:
+    """Return a version of Python without what does not matter to bytecode.
+
+    >>> minor("3.11.7.final.0")
+    '3.11'
+    """
+    return ".".join(python.split(".")[:2])
 
 
 def _all(patient: Patient) -> str:

@@ -1,7 +1,7 @@
 """What processes have told of themselves. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,25 @@ class Patient:
     """Of its scheduler."""
 
     client: Vitals
-    scheduler: Vitals
+    scheduler: Vitals | None
+    """None where it is one of the `strangers`."""
+
     workers: tuple[Vitals, ...]
     asked_s: tuple[float, float]
     """The client's time before and after all of them were asked."""
 
+    strangers: Mapping[str, str] = field(default_factory=dict)
+    """Version of Python of each process that has another minor one: functions do not travel there, nor questions."""
+
     @property
     def processes(self) -> tuple[Vitals, ...]:
-        """All but the client."""
-        return (self.scheduler, *self.workers)
+        """All that were asked but the client."""
+        return (*filter(None, [self.scheduler]), *self.workers)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the workers, in their order."""
+        return [worker.name.removeprefix("worker ") for worker in self.workers]
 
     @property
     def hosts(self) -> dict[str, list[Vitals]]:

@@ -150,7 +150,7 @@ class Driver:
             self._collect(is_starving=not planner.is_exhausted and self._window.n_batches < self._watch.n_slots)
             self._check_failures(planner)
         self._finish_in_flight()
-        raise InterruptedRunError("stopped by a signal")
+        raise InterruptedRunError("stopped on request")
 
     def _still_stands(self, planner: Planner) -> bool:
         return self._ledger.still_stands() and planner.still_stands()

@@ -31,6 +31,9 @@ class StoredRun:
     n_new_images: int = 0
     """Images that no page names."""
 
+    n_failed: int = 0
+    """Rows that say of an image that it failed, in parts that stay as they are."""
+
 
 def look_for_remaining(
     listed: Iterable[ImageRef],
@@ -66,6 +69,7 @@ def look_for_remaining(
     for ref in unplanned(listed, _settled(merged_rows(destination, heads), settle)):
         found.n_new_images += 1
         take(ref)
+    found.n_failed = ledger.tally.n_failed
     return found
 
 

@@ -11,13 +11,13 @@ from distributed import get_worker
 
 from pipeline.destination import part_name
 from pipeline.engine.isolation import decode_apart, decode_in_time
-from pipeline.engine.worker import current_plugin
+from pipeline.engine.worker import PipelinePlugin, current_plugin
 from pipeline.errors import DeviceError, ModelLoadError, StorageError, UsageError, WorkerUnfitError
 from pipeline.records import ImageBatch, ImageFailure, ImageRef, Outcome, Receipt, Sample
 from pipeline.stages import batch as batch_stage
 from pipeline.stages.outcomes import encode_outcomes, tally_of
 from pipeline.stages.score import score
-from pipeline.storage import ReadFault, is_without_keys, open_storage, requests_since_last
+from pipeline.storage import ReadFault, counted_for, is_without_keys, open_storage, requests_since_last
 
 GIVE_KEYS = (
     "keys never travel with a run: give the workers AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, "
@@ -34,7 +34,7 @@ def preprocess(refs: Sequence[ImageRef], is_suspect: bool, plugin_name: str) -> 
         Whether one of them may kill the process that decodes it: a child process does.
     """
     plugin = current_plugin(plugin_name)
-    with plugin.spending.on("read"), _named_host():
+    with plugin.spending.on("read"), _on_behalf_of(plugin):
         storage = open_storage(refs[0].url, plugin.job.source_options)
         bodies = storage.read_many([(ref.url, ref.etag) for ref in refs])
     with plugin.spending.on("decode"):
@@ -84,19 +84,20 @@ def commit(part: int, kept: bytes, batches: Sequence[Sequence[Outcome]], plugin_
     """
     plugin = current_plugin(plugin_name)
     job = plugin.job
-    with plugin.spending.on("commit"), _named_host():
+    with plugin.spending.on("commit"), _on_behalf_of(plugin):
         if job.destination.judged_by() != (job.fingerprint, job.labels):
             raise UsageError(f"{job.destination.url} was taken over by another run; what it holds now is left alone")
         data = encode_outcomes(chain.from_iterable(batches), job.fingerprint, kept, job.labels)
         etag = job.destination.write(part_name(part), data)
-    return Receipt(part, etag, tally_of(data), requests_since_last(), plugin.spending.since_last())
+    return Receipt(part, etag, tally_of(data), requests_since_last(job.plugin_name), plugin.spending.since_last())
 
 
 @contextmanager
-def _named_host() -> Iterator[None]:
-    """Have a fault of the store say on which host it came, and a worker without keys how it gets them."""
+def _on_behalf_of(plugin: PipelinePlugin) -> Iterator[None]:
+    """Ask a store for a run; its faults say on which host they came, and a worker without keys how it gets them."""
     try:
-        yield
+        with counted_for(plugin.name):
+            yield
     except StorageError as error:
         advice = f"; {GIVE_KEYS}" if is_without_keys(error.__cause__) else ""
         raise StorageError(f"worker on {get_worker().ip}: {error}{advice}") from error

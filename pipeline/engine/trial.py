@@ -24,9 +24,6 @@ from pipeline.engine.worker import Job, await_models, worker_facts
 from pipeline.errors import ClusterError, InterruptedRunError, WorkerUnfitError
 from pipeline.records import ImageRef, Outcome, PartWork, WorkerFacts
 
-LEAST_BATCHES = 3
-"""Batches that are counted at least, in whole rounds of the task slots."""
-
 LEAST_S = 3.0
 """Seconds that are counted at least, as far as the first round lets foresee."""
 
@@ -36,6 +33,14 @@ MOST_ROUNDS = 20
 
 class TrialError(Exception):
     """A trial came to nothing, but a run might get through: it begins again what this gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is counted at least, in whole rounds of the task slots."""
+
+    n_batches: int = 3
+    n_rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,8 @@ class PaceTrial:
         Seconds without any batch done after which it gives up.
     stop
         Set from outside to end it early.
-    least_batches
-        Batches that are counted at least.
+    extent
+        How much is counted at least.
     told
         Is given the outcomes of each batch of the first time that the images are taken; None where nobody wants them.
     """
@@ -102,7 +107,7 @@ class PaceTrial:
         refs: Sequence[ImageRef],
         stall_timeout_s: float,
         stop: threading.Event,
-        least_batches: int = LEAST_BATCHES,
+        extent: Extent = Extent(),
         told: Callable[[Sequence[Outcome]], None] | None = None,
     ) -> None:
         self._client, self._job, self._batching, self._stop = client, job, batching, stop
@@ -110,7 +115,7 @@ class PaceTrial:
         self._watch = ClusterWatch(client, job, stall_timeout_s)
         self._refs = cycle(refs)
         self._batch_size = min(batching.batch_size, len(refs))
-        self._least_batches, self._told = least_batches, told
+        self._extent, self._told = extent, told
         self._n_wanted = math.ceil(len(refs) / self._batch_size) if told else 0
         self._wanted: set[str] = set()
         self._events: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -143,7 +148,8 @@ class PaceTrial:
     def _timed(self) -> tuple[float, ...]:
         """Return when each batch was done that was counted, in seconds since the count began."""
         self._watch.look()
-        n_slots, n_rounds = self._watch.n_slots, math.ceil(self._least_batches / self._watch.n_slots)
+        n_slots = self._watch.n_slots
+        n_rounds = max(self._extent.n_rounds, math.ceil(self._extent.n_batches / n_slots))
         began = time.monotonic()
         self._submit((1 + n_rounds) * n_slots)
         self._await(n_slots)
@@ -168,7 +174,7 @@ class PaceTrial:
         """Return when so many batches are done since the beginning."""
         while len(self._ends) < n_batches:
             if self._stop.is_set():
-                raise InterruptedRunError("stopped by a signal")
+                raise InterruptedRunError("stopped on request")
             if self._watch.look():
                 raise TrialError("workers died of it")
             try:

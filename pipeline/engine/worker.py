@@ -29,7 +29,7 @@ from pipeline.errors import ClusterError
 from pipeline.records import ImageBatch, Pipelined, Predict, Sample, Transform, WorkerFacts
 from pipeline.stages.classes import Classes
 from pipeline.stages.outcomes import BY_PATH
-from pipeline.storage import StorageOptions, requests_since_last
+from pipeline.storage import StorageOptions, counted_for, requests_since_last
 
 logger = logging.getLogger("pipeline")
 
@@ -95,7 +95,7 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
         mend_allocator()
         stop_profiler_if_it_can_hang(worker)
         if self.job.model_resource in (None, *worker.state.total_resources):
-            self.inference = InferenceThread(self.job.load_model, usable_cores(worker.state.nthreads), self.spending)
+            self.inference = InferenceThread(self._load, usable_cores(worker.state.nthreads), self.spending)
             worker.metrics[self.name] = self._last_answer
 
     def teardown(self, worker: Worker) -> None:
@@ -104,6 +104,10 @@ class PipelinePlugin(WorkerPlugin):  # type: ignore[misc]
             self.inference.close()
             del worker.metrics[self.name]
         worker.loop.call_later(HUNG_S, _replace_if_hung, worker, self.inference)
+
+    def _load(self) -> Predict | Pipelined:
+        with counted_for(self.name):
+            return self.job.load_model()
 
     @cached_property
     def classes(self) -> Classes:
@@ -209,7 +213,7 @@ def _facts(plugin_name: str, dask_worker: Worker) -> WorkerFacts:
         n_slots=dask_worker.state.nthreads,
         n_cores=usable_cores(sys.maxsize),
         has_model=plugin.inference is not None,
-        requests=requests_since_last(),
+        requests=requests_since_last(plugin_name),
         spent_s=plugin.spending.since_last(),
     )
 
@@ -219,9 +223,10 @@ def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:
     if client.status != "running":
         return
     try:
-        client.sync(client.scheduler.unregister_scheduler_plugin, name=caretaker_name, callback_timeout=FORGET_S)
         # The public method waits without limit for a worker that hangs.
         client.sync(client._unregister_worker_plugin, name=plugin_name, callback_timeout=FORGET_S)  # noqa: SLF001
+        # Last: whatever goes wrong above, it sees to it.
+        client.sync(client.scheduler.unregister_scheduler_plugin, name=caretaker_name, callback_timeout=FORGET_S)
     except Exception as error:  # noqa: BLE001  workers leave at any time
         logger.warning("could not take %s away from every worker: %s", plugin_name, error)
 

@@ -76,11 +76,16 @@ class Verdict:
 
     def __str__(self) -> str:
         loads = self.loads
+        if not any(loads.values()):  # it was over with its first batch: there was no steady time
+            return f"{self.bound_by}-bound: it was over with its first batch; {self.lever} {self._outlook}"
         seen = f"the model was busy {loads['model']:.0%} of the time, the cores {loads['cores']:.0%}"
         if self.bound_by == "listing":
             seen += f", {loads['listing']:.0%} of it went by waiting for the listing"
-        outlook = f"would give about {self.gain:.1f} ×" if self.gain >= 1.05 else "would give hardly more"
-        return f"{self.bound_by}-bound: {seen}; {self.lever} {outlook}"
+        return f"{self.bound_by}-bound: {seen}; {self.lever} {self._outlook}"
+
+    @property
+    def _outlook(self) -> str:
+        return f"would give about {self.gain:.1f} ×" if self.gain >= 1.05 else "would give hardly more"
 
 
 def verdict_of(usage: Usage) -> Verdict:

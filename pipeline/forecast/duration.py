@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from pipeline.forecast.estimate import Estimate, Spread, spread_of
 
-_LEAST_GROUPS = 5
+_LEAST_GROUPS = 2
 _MOST_GROUPS = 10
 
 
@@ -60,10 +60,10 @@ def tempo_of(ends_s: Sequence[float], batch_size: int, n_slots: int) -> Tempo:
     batch_size
         Images of each batch.
     n_slots
-        Tasks at a time: so many batches may end at once, and belong together.
+        Tasks at a time: so many batches may end at once, and belong together. The groups are whole rounds of them.
     """
     n_batches = len(ends_s)
-    n_groups = min(max(_LEAST_GROUPS, min(_MOST_GROUPS, n_batches // n_slots)), n_batches)
+    n_groups = max(_LEAST_GROUPS, min(_MOST_GROUPS, n_batches // n_slots))
     limits = [n_batches * i // n_groups for i in range(n_groups + 1)]
     moments = [0.0, *ends_s]
     seconds = [(moments[end] - moments[begin]) / (end - begin) / batch_size for begin, end in pairwise(limits)]

@@ -21,6 +21,9 @@ class Failures:
     reasons: Counter[tuple[str, str]]
     """Failed images of the sample, by stage and reason."""
 
+    n_before: int = 0
+    """Images that failed before, and are not tried again."""
+
     @property
     def by_stage(self) -> dict[str, Share]:
         """The share of the sample that failed in each stage, most first."""
@@ -41,13 +44,17 @@ class Failures:
         return share.n_hits * Estimate.exact(1.0) + n_others * Estimate(share.value or 0.0, low, high)
 
 
-def failures_of(n_images: int, sample: Iterable[tuple[str, str] | None]) -> Failures:
+def failures_of(n_images: int, sample: Iterable[tuple[str, str] | None], n_before: int = 0) -> Failures:
     """Return what a sample tells of failures.
 
     Parameters
     ----------
+    n_images
+        All that are to be tried.
     sample
         Stage and reason of each image that failed, None for each that did not.
+    n_before
+        Images that failed before, and are not tried again.
     """
     tried = list(sample)
-    return Failures(n_images, len(tried), Counter(fault for fault in tried if fault is not None))
+    return Failures(n_images, len(tried), Counter(fault for fault in tried if fault is not None), n_before)

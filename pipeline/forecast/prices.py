@@ -65,6 +65,9 @@ class Bill:
     unpriced: Sequence[str] = field(default=())
     """What is going to be used and has no price, in words."""
 
+    idle: Sequence[str] = field(default=())
+    """What has a price and is not going to be used, in words."""
+
     @property
     def total(self) -> Estimate:
         """Of all items, in the currency of the prices."""
@@ -83,4 +86,5 @@ def bill_of(amounts: Mapping[str, Estimate], prices: Mapping[str, float]) -> Bil
     is_time_priced = any(item.kind.name in HOURS for item in items)
     most_telling = next((kind for kind in used if kind.name in HOURS), None)
     left = [kind for kind in used if kind.name not in prices and (kind.name not in HOURS or kind is most_telling)]
-    return Bill(items, [kind.what for kind in left if kind.name not in HOURS or not is_time_priced])
+    idle = [kind.what for kind in KINDS if kind.name in prices and kind not in used]
+    return Bill(items, [kind.what for kind in left if kind.name not in HOURS or not is_time_priced], idle)

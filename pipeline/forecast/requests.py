@@ -64,6 +64,9 @@ class Layout:
     is_new: bool = True
     """Whether there is no run to go on with."""
 
+    is_widened: bool = False
+    """Whether more images are selected than before, which ``run.json`` has to say first."""
+
     is_marked: bool = False
     """Whether the run is marked as complete, so that it is looked through once more than others."""
 
@@ -116,7 +119,7 @@ def _begun(layout: Layout) -> Counter[str]:
     """Return what it takes to put ``run.json``, or to find the one that there is."""
     if layout.is_new:
         return layout.store.new_object
-    found = Counter(read=2, delete=1)  # a former run's signs of life go
+    found = Counter(read=2, delete=1, write=int(layout.is_widened))  # a former run's signs of life go
     return found if layout.store.is_s3 else found + Counter(write=1)
 
 

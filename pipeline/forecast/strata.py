@@ -1,7 +1,8 @@
 """An evenly spread sample of a stream of unknown length, in bounded memory. Pure.
 
 The stream is cut into stretches of equal length, of each of which one item is kept at random; when there are too many,
-two neighbours become one. So each item is as likely to be taken as any other, and no part of the stream is left out
+two neighbours become one. So no part of the stream is left out, and each item is about as likely to be taken as any
+other, but in streams of one to a few times the sample: there some are taken for sure
 (stratified sampling; Cochran, Sampling Techniques, 1977, chapter 5).
 """
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from pipeline.forecast.strata import Strata
 from pipeline.records import ImageRef
@@ -25,12 +24,16 @@ class Images:
     suffixes: Counter[str] = field(default_factory=Counter)
     """How many have which name's ending, in lower case."""
 
+    schemes: Counter[str] = field(default_factory=Counter)
+    """How many are in which kind of store, by the beginning of their URLs."""
+
     def add(self, ref: ImageRef) -> None:
         """Count one more."""
         self.n_images += 1
         self.n_bytes += max(0, ref.size_bytes)
         self.n_unknown += ref.size_bytes < 0
-        self.suffixes[PurePosixPath(ref.url).suffix.lower()] += 1
+        self.schemes[ref.url[: ref.url.find(":")]] += 1
+        self.suffixes[ref.url[ref.url.rfind(".") :].lower()] += 1
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pipeline.forecast.estimate import Estimate
-from pipeline.forecast.failures import Failures
 from pipeline.forecast.forecast import Forecast, Requests
 from pipeline.forecast.prices import HOURS, KINDS, Bill
 from pipeline.forecast.requests import VERBS
@@ -32,7 +31,7 @@ def lines_of(forecast: Forecast, max_failure_rate: float) -> Iterator[tuple[str,
     yield "model", forecast.model
     yield "compiled", forecast.compiled
     yield "sample", f"{sample.n_images:,} images, spread evenly; by their bytes {counts_words(sample.formats)}"
-    yield from (("failures", line) for line in _failure_lines(forecast.failures, max_failure_rate))
+    yield from (("failures", line) for line in _failure_lines(forecast, max_failure_rate))
     yield "time", f"{time_words(duration.total_s)}, start-up and end included"
     yield "", f"start-up {duration.start_up_s:.1f} s; {_pace_words(forecast)}; tail {duration.tail_s:.1f} s"
     yield "cluster", _cluster_words(forecast)
@@ -90,21 +89,25 @@ def verb_words(requests: Counter[str]) -> str:
 def money_words(bill: Bill) -> str:
     """Return what it costs, of what, and what has no price."""
     without = f"not priced: {', '.join(bill.unpriced)}" if bill.unpriced else ""
+    idle = f"not used: {', '.join(bill.idle)}" if bill.idle else ""
     if not bill.items:
-        return f"{without}; no --price option was given"
+        return "; ".join(filter(None, [without, idle or "no --price option was given"]))
     items = [f"{item.amount} {item.kind.unit} × {item.price:g}" for item in bill.items]
-    return "; ".join(filter(None, [f"{bill.total}, in the currency of the prices", ", ".join(items), without]))
+    return "; ".join(filter(None, [f"{bill.total}, in the currency of the prices", ", ".join(items), without, idle]))
 
 
-def _failure_lines(failures: Failures, max_failure_rate: float) -> Iterator[str]:
+def _failure_lines(forecast: Forecast, max_failure_rate: float) -> Iterator[str]:
+    failures = forecast.failures
     if not failures.reasons:
         yield f"{number_words(failures.expected(failures.share))} images (none of the sample)"
     for stage, share in failures.by_stage.items():
         reasons = Counter({reason: count for (place, reason), count in failures.reasons.items() if place == stage})
         told = counts_words(reasons, ": ")
         yield f"{number_words(failures.expected(share))} images in {stage} (of the sample {told})"
-    expected = failures.expected(failures.share).expected
-    if expected > max_failure_rate * failures.n_images:
+    if failures.n_before:
+        yield f"{failures.n_before:,} images that failed before, and are not tried again"
+    expected = failures.expected(failures.share).expected + failures.n_before
+    if expected > max_failure_rate * forecast.listed.n_images:
         yield f"more than --max-failure-rate {max_failure_rate:.1%} allows: the run would end with status 3"
 
 

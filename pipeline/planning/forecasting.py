@@ -38,7 +38,7 @@ class Forecaster:
     def __init__(self, config: RunConfig, checked: Checked, surveyed: Surveyed, sampled: Sampled) -> None:
         self._config, self._checked, self._sampled = config, checked, sampled
         self._survey, self._layout, self._listing = surveyed.survey, surveyed.layout, surveyed.listing
-        self._n_images = surveyed.survey.to_do.n_images
+        self._n_images, self._n_failed = surveyed.survey.to_do.n_images, surveyed.n_failed
 
     def forecast(self, prices: Mapping[str, float]) -> Forecast:
         """Return what the run is going to take.
@@ -59,7 +59,7 @@ class Forecaster:
             n_parts=self._layout.n_written,
             sample=Sample(len(sampled.outcomes), sampled.formats, pace.n_images, sampled.batch_size, pace.steady_s),
             workers=workers,
-            failures=failures_of(self._n_images, map(_fault_of, sampled.outcomes.values())),
+            failures=failures_of(self._n_images, map(_fault_of, sampled.outcomes.values()), self._n_failed),
             duration=duration,
             requests=requests,
             bill=self._bill(duration, workers, requests, prices),
@@ -84,7 +84,11 @@ class Forecaster:
         waiting_s = last_round_s(self._n_images, self._config.batch_size, n_servers, tempo.seconds.mean)
         request_s = self._checked.request_s
         return Duration(
-            start_up_s=self._checked.seconds + sampled.connect_s + sampled.load_s + N_AT_START * request_s,
+            start_up_s=self._checked.seconds
+            + self._survey.seconds * self._layout.is_marked
+            + sampled.connect_s
+            + sampled.load_s
+            + N_AT_START * request_s,
             steady_s=tempo.seconds_of(self._n_images).at_least(self._survey.seconds),
             tail_s=waiting_s + seconds_at_end(self._layout, request_s),
         )
@@ -100,13 +104,15 @@ class Forecaster:
     def _requests(self) -> Requests:
         pace, ends = self._sampled.pace, self._checked.ends
         reads_per_image = self._reads_per_image(pace)
-        source = self._listing + Counter(read=round(self._n_images * reads_per_image))
+        n_listings = 1 + self._layout.is_marked  # the first shows that something is left to do
+        listing = Counter({kind: n_listings * count for kind, count in self._listing.items()})
+        source = listing + Counter(read=round(self._n_images * reads_per_image))
         afterwards = asked_afterwards(self._layout, has_report=not self._config.no_report)
         if not self._config.no_report:
             afterwards += Counter(read=min(THUMBNAILS, self._n_images))
         loading = Counter({kind: pace.loading[kind] for kind in ("read", "list", "stat")})
-        urls = {"source": ends.source.folder, "destination": ends.destination.url}
-        on_s3 = frozenset(end for end, url in urls.items() if url.startswith("s3://"))
+        is_on_s3 = {"source": self._is_from_s3, "destination": ends.destination.url.startswith("s3://")}
+        on_s3 = frozenset(end for end, is_there in is_on_s3.items() if is_there)
         return Requests(
             source, asked_of_destination(self._layout), _kinds(self._checked.requests) + loading, afterwards, on_s3
         )
@@ -128,11 +134,16 @@ class Forecaster:
             amounts["per-gb"] = Estimate.exact(self._survey.to_do.n_bytes / 1e9)
         return bill_of(amounts, prices)
 
+    @property
+    def _is_from_s3(self) -> bool:
+        """Whether the images are on S3; a table that names them may be elsewhere."""
+        return "s3" in self._survey.listed.schemes
+
     def _limits(self, duration: Duration) -> list[Limit]:
         pace, survey, options = self._sampled.pace, self._survey, self._checked.ends.source.options
         n_models = max(1, sum(worker.has_model for worker in pace.workers))
         n_listed = survey.listed.n_images
-        is_aws = self._checked.ends.source.folder.startswith("s3://") and options.endpoint_url is None
+        is_aws = self._is_from_s3 and options.endpoint_url is None
         return limits_of(
             Load(
                 n_images=self._n_images,

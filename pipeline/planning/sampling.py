@@ -18,7 +18,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import usable_cores
 from pipeline.engine.sniffing import sniff
-from pipeline.engine.trial import Pace, PaceTrial, TrialError
+from pipeline.engine.trial import Extent, Pace, PaceTrial, TrialError
 from pipeline.engine.worker import prepared_workers, told_by_workers
 from pipeline.errors import ClusterError
 from pipeline.evaluation.trials import Setting
@@ -36,6 +36,9 @@ _CPU_BATCH = 16
 
 _LEAST_BATCHES = 6
 """That are counted at least: fewer tell little of how they differ."""
+
+_LEAST_ROUNDS = 3
+"""Of all task slots: batches that end together tell no more of that than one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +115,8 @@ def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[I
         outcomes.update({outcome.image: outcome for outcome in told})
 
     batching = Batching(batch_size, config.images_per_task)
-    trial = PaceTrial(client, given.job, batching, refs, config.stall_timeout, threading.Event(), n_batches, keep)
+    extent = Extent(n_batches, _LEAST_ROUNDS)
+    trial = PaceTrial(client, given.job, batching, refs, config.stall_timeout, threading.Event(), extent, keep)
     try:
         pace = trial.run()
     except TrialError as error:

@@ -17,7 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.forecast.requests import Layout, Store
 from pipeline.forecast.survey import Survey
 from pipeline.records import ImageRef, ModelSpec
-from pipeline.running.adoption import stored_run
+from pipeline.running.adoption import is_wider, stored_run
 from pipeline.running.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.running.rescoring import is_judged_by
 from pipeline.storage import options_from_environment, requests_since_last
@@ -58,6 +58,9 @@ class Surveyed:
     layout: Layout
     listing: Counter[str]
     """What listing the source asked of it."""
+
+    n_failed: int = 0
+    """Images that failed before, and are not tried again."""
 
 
 def checked(config: RunConfig) -> Checked:
@@ -107,7 +110,7 @@ def surveyed(config: RunConfig, given: Checked) -> Surveyed:
     listing = requests_since_last()
     if given.stored is not None:
         listing -= _looking(layout)
-    return Surveyed(survey, layout, Counter({kind: listing[kind] for kind in ("list", "stat")}))
+    return Surveyed(survey, layout, Counter({kind: listing[kind] for kind in ("list", "stat")}), found.n_failed)
 
 
 def _counted(listed: Iterator[ImageRef], survey: Survey, began: float) -> Iterator[ImageRef]:
@@ -128,6 +131,7 @@ def _layout(config: RunConfig, given: Checked, found: StoredRun) -> Layout:
         n_parts=found.n_parts,
         n_open_parts=found.n_open_parts,
         is_new=given.stored is None,
+        is_widened=given.stored is not None and is_wider(given.stored, config),
         is_marked=given.is_marked,
     )
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.destination import REPORT, Destination
-from pipeline.errors import UsageError
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.answers import answers_of
 from pipeline.evaluation.notable import LONG, confident_mistakes, failed_images, oddities, rows_at
@@ -42,14 +40,6 @@ def write_report(destination: Destination, n_thumbnails: int = THUMBNAILS) -> st
     """
     destination.write(REPORT, report_of(destination, n_thumbnails).encode())
     return join(destination.url, REPORT)
-
-
-def save_page(page: str, path: Path) -> None:
-    """Write a page to a local file; raise `UsageError` where that cannot be."""
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def report_of(destination: Destination, n_thumbnails: int = THUMBNAILS) -> str:

@@ -29,11 +29,15 @@ class Conclusion:
         """This command's share, as it stood each time."""
 
     def __call__(self, totals: PlanTotals, tally: Tally) -> None:
-        """Mark the run, once every image of the plan has its row; what is marked already stays as it is."""
+        """Mark the run, once every image of the plan has its row; where others did so too, this share is added."""
         self.sessions.append(self._tell())
         if tally.n_images != totals.n_images:
             raise AssertionError(f"{tally.n_images} outcomes for a plan of {totals.n_images} images")
-        if self._destination.is_marked():
+        is_marked = self._destination.is_marked()
+        if is_marked and not self.sessions[-1].n_scored:
             return
-        self._destination.write_json(RUN_JSON, provenance.conclude(self._record, totals, tally, self.sessions[-1]))
+        record = dict(self._record)
+        if is_marked:  # by another command that was at work here
+            record["sessions"] = (self._destination.read_json(RUN_JSON) or record).get("sessions", ())
+        self._destination.write_json(RUN_JSON, provenance.conclude(record, totals, tally, self.sessions[-1]))
         self._destination.write(SUCCESS, b"")

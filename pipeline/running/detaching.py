@@ -28,7 +28,7 @@ from pipeline.storage import StorageOptions, resolve_url
 logger = logging.getLogger("pipeline")
 
 BEGIN_S = 120.0
-"""Seconds that a driver has from its submission to its first sign of life: checks, weights and a plugin lie between."""
+"""Seconds that a driver has from its submission to its first sign of life: a task slot has to become free for it."""
 
 _POLL_S = 0.5
 
@@ -98,7 +98,9 @@ def refuse_if_followed(destination: Destination) -> None:
 
 
 def detach(client: Client, given: Handover, destination: Destination) -> Sign | Ending:
-    """Have the cluster carry out a run; return its first sign of life, or how it ended before there was one.
+    """Have the cluster carry out a run; return a sign of life once its images are counted, or how it ended before.
+
+    A run whose preparations take longer, such as those of ``--tune``, is left to itself before that.
 
     Raises
     ------
@@ -108,15 +110,18 @@ def detach(client: Client, given: Handover, destination: Destination) -> Sign | 
     driver = client.submit(drive, given, key=f"drive-{given.session}", pure=False, priority=1)
     deadline = time.monotonic() + BEGIN_S
     try:
-        while time.monotonic() < deadline:
+        while True:
             if driver.done():
                 return _ending(driver)
             sign = Sign.read(destination)
-            if sign is not None and sign.session == given.session:
+            has_begun, is_late = sign is not None and sign.session == given.session, time.monotonic() > deadline
+            if sign is not None and has_begun and (is_late or sign.n_planned):
                 fire_and_forget(driver)
                 return sign
+            if is_late:
+                where = client.scheduler.address
+                raise ClusterError(f"no worker of {where} has begun with the run within {BEGIN_S:g} s")
             time.sleep(_POLL_S)
-        raise ClusterError(f"no worker of {client.scheduler.address} has begun with the run within {BEGIN_S:g} s")
     except BaseException:
         _give_up(driver, given, destination)
         raise
@@ -157,7 +162,7 @@ def _carried_out(
 ) -> tuple[int, str | None]:
     try:
         if stop.event.is_set():
-            raise InterruptedRunError("stopped before it began")
+            raise InterruptedRunError("stopped on request, before it began")
         execute(config, options, workers, stop, audience)
     except PipelineError as error:
         return error.exit_status, str(error)

@@ -13,18 +13,19 @@ from typing import Any, TypeAlias
 from distributed import Client
 
 from pipeline.audience.audience import Audience, Heading, failures, speed, summary
+from pipeline.audience.files import check_writable
 from pipeline.audience.interrupt import StopRequest
 from pipeline.config import RunConfig
 from pipeline.destination import Destination
 from pipeline.engine.drive import Driver, Limits, failure_sentence
 from pipeline.engine.finished import finished_tally
 from pipeline.engine.worker import prepared_workers, worker_facts
-from pipeline.errors import FailureRateError
+from pipeline.errors import FailureRateError, InterruptedRunError
 from pipeline.evaluation.trials import Setting, Tuning
 from pipeline.records import ModelSpec, Tally
 from pipeline.running.adoption import stored_run, take_destination
 from pipeline.running.conclusion import Conclusion
-from pipeline.running.performance import check_writable, performance_reported
+from pipeline.running.performance import performance_reported
 from pipeline.running.planned import Planned, read_planned
 from pipeline.running.preflight import Ends, Labels, check_ends, check_labels, check_model
 from pipeline.running.provenance import TUNING, Session, Stopwatch, new_run_id, told_session
@@ -55,7 +56,8 @@ def execute(
         Whatever the user can act on; its `exit_status` tells what kind it is.
     """
     stopwatch, planned = Stopwatch(), read_planned(config)
-    check_writable(config.performance_report)
+    if config.performance_report is not None:
+        check_writable("--performance-report", config.performance_report)
     ends, spec = check_ends(config, options), check_model(config, options)
     if planned is not None:
         planned.refuse_if_other(config, ends.source.url, spec)
@@ -140,6 +142,8 @@ def _carry_out(
             begun.planned.refuse_if_other(config, ends.source.url, given.spec)
         stack.enter_context(prepared_workers(client, given.job))
         stack.enter_context(performance_reported(client, config.performance_report))
+        if stop.event.is_set():  # nothing of the destination has changed yet
+            raise InterruptedRunError("stopped on request, before it began")
         record = take_destination(
             config, ends.destination, ends.source.url, given.spec, begun.run_id, begun.labels.identity
         )

@@ -6,32 +6,13 @@ https://distributed.dask.org/en/stable/diagnosing-performance.html#performance-r
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from distributed import Client, Scheduler, performance_report
-
-from pipeline.errors import UsageError
 
 logger = logging.getLogger("pipeline")
 
 _TASK_STREAM = "task-stream"
 """The plugin of the scheduler that a report needs, and that Dask leaves there."""
-
-
-def check_writable(file: str | None) -> None:
-    """Raise `UsageError` unless a report can be written there; an older one is left as it is."""
-    if file is None:
-        return
-    is_new = not Path(file).exists()
-    try:
-        with Path(file).open("ab"):
-            pass
-        if is_new:
-            Path(file).unlink()
-    except OSError as error:
-        raise UsageError(
-            f"--performance-report {file}: expected the path of a file that can be written ({error.strerror})"
-        ) from error
 
 
 @contextmanager
@@ -43,8 +24,8 @@ def performance_reported(client: Client, file: str | None) -> Iterator[None]:
     was_there = client.run_on_scheduler(_has_task_stream)
     with client.as_current():
         report = performance_report(filename=file)
-        report.__enter__()
         try:
+            report.__enter__()
             yield
         finally:
             _write(report, client, is_ours=not was_there)

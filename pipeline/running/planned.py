@@ -1,6 +1,7 @@
 """A plan that was saved, held against a run: whether it is of that run, and what came of it. Effects: reads a file."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
 from pipeline.forecast.estimate import Estimate
+from pipeline.forecast.forecast import VERSION
 from pipeline.forecast.words import time_words, verb_words
 from pipeline.records import ModelSpec
 from pipeline.running.fingerprint import differences, ingredients
@@ -67,11 +69,16 @@ def read_planned(config: RunConfig) -> Planned | None:
         return None
     try:
         told = json.loads(Path(config.planned).read_text(encoding="utf-8"))
+        if told["version"] != VERSION:
+            raise ValueError(f"version {told['version']}")
         seconds = Estimate(*(float(told["seconds"][name]) for name in ("expected", "low", "high")))
-        return Planned(config.planned, dict(told["for"]), seconds, Counter(told["requests"]["until_stored"]))
+        if not 0 < seconds.low <= seconds.expected <= seconds.high < math.inf:
+            raise ValueError(f"seconds {seconds}")
+        requests = Counter({str(kind): int(count) for kind, count in told["requests"]["until_stored"].items()})
+        return Planned(config.planned, dict(told["for"]), seconds, requests)
     except OSError as error:
         raise UsageError(f"--planned {config.planned}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"--planned {config.planned} is no plan: expected what python -m pipeline.plan --save writes"
+            f"--planned {config.planned} is no plan: expected what this version's python -m pipeline.plan --save writes"
         ) from error

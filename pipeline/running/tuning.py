@@ -100,7 +100,7 @@ class Tuner:
         storage, size = open_storage(self._refs[0].url, given.job.source_options), self._config.batch_size
         for i in range(0, len(self._refs), size):
             if self._stop.is_set():
-                raise InterruptedRunError("stopped by a signal")
+                raise InterruptedRunError("stopped on request")
             storage.read_many([(ref.url, ref.etag) for ref in self._refs[i : i + size]])
 
     def _measure(self, setting: Setting) -> Trial:

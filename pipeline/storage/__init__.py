@@ -1,7 +1,7 @@
 """Where bytes come from and go to: the one owner of fsspec."""
 
 from pipeline.storage.connect import open_storage, options_from_environment, read_whole, resolve_url
-from pipeline.storage.counting import requests, requests_since_last
+from pipeline.storage.counting import counted_for, requests, requests_since_last
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, ReadFault, Storage, StorageOptions, StoredObject
 from pipeline.storage.s3_errors import is_without_keys
 from pipeline.storage.urls import join, redact
@@ -14,6 +14,7 @@ __all__ = [
     "Storage",
     "StorageOptions",
     "StoredObject",
+    "counted_for",
     "is_without_keys",
     "join",
     "open_storage",

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import StorageError
 from pipeline.storage import local
-from pipeline.storage.counting import count
+from pipeline.storage.counting import count, counted_alike
 from pipeline.storage.interface import CHANGED, GONE, REFUSED, TOO_BIG, ReadFault, StoredObject
 from pipeline.storage.urls import redact
 
@@ -52,7 +52,8 @@ class FileStorage:
     def read_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | ReadFault]:
         """Return the bytes of each object or its fault; see `Storage.read_many`."""
         with ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="read") as pool:
-            return list(pool.map(lambda item: self._read(*item), objects))
+            urls, etags = ([item[i] for item in objects] for i in (0, 1))
+            return list(pool.map(counted_alike(self._read), urls, etags))
 
     def write(self, url: str, data: bytes) -> str:
         """Put an object whole and return what stands for its ETag; see `Storage.write`."""

@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import BaseError, GenericError, PreconditionError
 from obstore.store import ObjectStore
 
-from pipeline.storage.counting import count
+from pipeline.storage.counting import count, counted_alike
 from pipeline.storage.interface import CHANGED, ENDS_EARLY, GONE, MISMATCH, ReadFault, StorageOptions
 from pipeline.storage.obstore_store import is_plain, open_bucket
 from pipeline.storage.s3_body import BodyReader, DamagedBodyError, plain_etag
@@ -56,7 +56,7 @@ class ObstoreReader:
         if not any(self._is_ours(*item) for item in objects):
             return [NOT_TRIED] * len(objects)
         with ThreadPoolExecutor(min(_CONCURRENCY, len(objects)), thread_name_prefix="obstore") as pool:
-            return list(pool.map(lambda item: self._try(*item), objects))
+            return list(pool.map(counted_alike(self._try), *zip(*objects, strict=True)))
 
     def _is_ours(self, url: str, etag: str) -> bool:
         bucket, key = split_s3(url)

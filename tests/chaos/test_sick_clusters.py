@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from pipeline.demo.s3 import CREDENTIALS
 from pipeline.doctor import main
 from tests.by_hand import dask_by_hand
 from tests.command_line import run
-from tests.virtual_environments import environment
+from tests.virtual_environments import another_python, environment
 
 OTHER_TORCHVISION = "torchvision==0.28.0"
 OTHER_DASK = "dask==2026.7.0"
@@ -30,6 +31,15 @@ def installed(folder, *packages):
     if done.returncode:
         pytest.skip(f"cannot install {packages}: {done.stderr.strip().splitlines()[-1]}")
     return folder
+
+
+def of_another_version(folder):
+    """Return an interpreter of another minor version with Dask, and nothing else of ours."""
+    subprocess.run([another_python(), "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, f"distributed=={version('distributed')}"], check=True)
+    return python
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +66,8 @@ def pythons(tmp_path_factory):
     here = Path(__file__).parent.parent.parent
     torchvision = installed(folder / "other-torchvision", OTHER_TORCHVISION)
     dask = installed(folder / "other-dask", OTHER_DASK)
-    return {
+    others = {"another Python": of_another_version(folder / "python")} if another_python() else {}
+    return others | {
         "without the package": environment(folder / "without"),
         "another torchvision": environment(folder / "torchvision", without=["torchvision"], paths=[torchvision, here]),
         "another Dask": environment(folder / "dask", without=["dask"], paths=[dask, here]),
@@ -116,10 +127,13 @@ def diagnosis(tmp_path_factory, store, weights, pythons):
         ("imports", "without the package", "problem", "ModuleNotFoundError: No module named 'pipeline'"),
         ("packages", "another torchvision", "problem", "torchvision 0.28.0, here 0.29"),
         ("packages", "another Dask", "problem", "dask 2026.7.0, here 2026.7.1"),
+        ("python", "another Python", "problem", f"; start it with Python 3.{sys.version_info.minor}"),
     ],
 )
 def test_each_sickness_is_found_and_its_mend_is_said(diagnosis, check, worker, level, words):
     told, _ = diagnosis
+    if worker == "another Python" and not another_python():
+        pytest.skip("there is no other version of Python on this machine")
 
     assert any(found == level and words in text for found, text in told.get((check, worker), [])), told
 
