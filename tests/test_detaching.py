@@ -63,13 +63,13 @@ def detached(tmp_path_factory, s3, drawings, weights):
             followed = subprocess.run(
                 [sys.executable, "-m", "pipeline.attach", out], capture_output=True, text=True, check=False
             )
-            after = traces(client)
+            after, last = traces(client), read_json(f"{out}/progress.json")
         again = run("s3://detached/Images", out, *options, "--detach", folder=folder)
-    return begun, followed, again, out, before, after
+    return begun, followed, again, out, last, before, after
 
 
 def test_the_command_returns_and_says_how_to_follow(detached):
-    begun, *_, out, _, _ = detached
+    begun, *_, out, _, _, _ = detached
 
     assert begun.returncode == 0, begun.stderr
     lines = begun.stdout.splitlines()
@@ -92,10 +92,10 @@ def test_attach_shows_what_the_run_itself_would_have_shown(detached):
 
 
 def test_attaching_after_the_end_tells_the_end(detached, capsys):
-    _, followed, _, out, *_ = detached
+    _, _, again, out, *_ = detached  # the last command is the one that is told of
 
     assert attach([out]) == 0
-    assert capsys.readouterr().out == followed.stdout
+    assert capsys.readouterr().out == again.stdout
 
 
 def test_the_cluster_is_left_as_it_was(detached):
@@ -112,18 +112,17 @@ def test_a_run_that_has_nothing_left_to_do_says_so_at_once(detached):
 
 
 def test_the_last_sign_is_not_in_the_way_of_other_readers(detached):
-    _, _, _, out, *_ = detached
+    *_, told, _, _ = detached
 
-    told = read_json(f"{out}/progress.json")
     assert told["status"] == 0
     assert told["n_classified"] == N_IMAGES
     assert "AWS_" not in json.dumps(told)
 
 
 def test_what_is_kept_of_the_command_resumes_it_from_anywhere(detached):
-    _, _, _, out, *_ = detached
+    *_, out, told, _, _ = detached
 
-    words = shlex.split(read_json(f"{out}/progress.json")["resume"])
+    words = shlex.split(told["resume"])
     weights, cluster = (words[words.index(option) + 1] for option in ("--weights", "--cluster"))
     assert weights.startswith("file:///")
     assert Path(cluster).is_absolute()
@@ -169,6 +168,8 @@ def test_a_run_hears_that_it_is_to_stop_and_only_this_run(destination, monkeypat
         ask_to_stop(destination, beacon.session)
         while not asked:
             pass
+        assert destination.read_json("stop.json") is not None  # should this driver die now, the next one hears it
+        beacon.ended(130, "stopped on request")
 
     assert destination.read_json("stop.json") is None
 
@@ -236,8 +237,9 @@ def test_a_run_that_was_given_up_before_it_began_hears_so_at_once(destination):
     stopped = threading.Event()
     ask_to_stop(destination, "20261121")
 
-    with Beacon(destination, "20261121", "...", stopped.set):
+    with Beacon(destination, "20261121", "...", stopped.set) as beacon:
         assert stopped.is_set()
+        beacon.ended(130, "stopped on request, before it began")
 
     assert destination.read_json("stop.json") is None
 

@@ -72,7 +72,7 @@ def test_a_tempo_goes_through_all_that_was_seen(seconds, batch_size, n_slots):
     tempo = tempo_of(ends, batch_size, n_slots)
 
     assert tempo.seconds_of(len(seconds) * batch_size).expected == pytest.approx(ends[-1])
-    assert 5 <= tempo.seconds.n <= 10
+    assert 2 <= tempo.seconds.n <= 10
 
 
 def test_batches_that_end_together_are_one_group():

@@ -47,8 +47,8 @@ def checked_at(source, destination, **options):
     return Checked(ends, SPEC, Labels("path", unlabelled), None, False, 2.0, 0.05, Counter(read=4, list=2))
 
 
-def surveyed_in(seconds):
-    images = Images(N_IMAGES, 7_000_000_000, 0, Counter({".jpg": N_IMAGES}))
+def surveyed_in(seconds, scheme="s3"):
+    images = Images(N_IMAGES, 7_000_000_000, 0, Counter({".jpg": N_IMAGES}), Counter({scheme: N_IMAGES}))
     layout = Layout(Store(is_s3=True), n_new_pages=8, n_new_parts=79)
     return Surveyed(Survey(images, images, seconds=seconds), layout, Counter(list=100))
 
@@ -69,12 +69,17 @@ BUSY = [worker_of(host, infer=1.15, read=2.0, decode=3.0, wait=1.0, cpu=2.0) for
 
 
 def forecast_of(
-    source="s3://b/images", destination="s3://b/out", listing_s=10.0, prices=PRICES, sampled=None, **options
+    source="s3://b/images",
+    destination="s3://b/out",
+    listing_s=10.0,
+    prices=PRICES,
+    sampled=None,
+    surveyed=None,
+    **options,
 ):
     config = RunConfig(source, destination, **options)
-    forecaster = Forecaster(
-        config, checked_at(source, destination), surveyed_in(listing_s), sampled or sampled_on(BUSY)
-    )
+    surveyed = surveyed or surveyed_in(listing_s, source.partition(":")[0])
+    forecaster = Forecaster(config, checked_at(source, destination), surveyed, sampled or sampled_on(BUSY))
     return forecaster.forecast(prices)
 
 
@@ -146,6 +151,30 @@ def test_only_what_s3_answers_is_counted_and_priced(source, destination, said):
     assert ("GB read" in forecast.bill.unpriced) == source.startswith("s3://")
 
 
+def test_images_on_s3_are_paid_for_wherever_the_table_is_that_names_them():
+    forecast = forecast_of("file:///photos.csv", "file:///out", surveyed=surveyed_in(10.0, "s3"))
+
+    assert "as far as the source is concerned" in lines_by_label(forecast)["requests"][0]
+    assert "per-1000-get" in {item.kind.name for item in forecast.bill.items}
+    assert "GB read" in forecast.bill.unpriced
+
+
+def test_a_run_that_is_marked_as_complete_is_listed_once_more():
+    once = surveyed_in(10.0)
+    twice = replace(once, layout=replace(once.layout, is_new=False, is_marked=True))
+    once = replace(once, layout=replace(once.layout, is_new=False))
+
+    more = forecast_of(surveyed=twice)
+    assert more.requests.source["list"] == 2 * forecast_of(surveyed=once).requests.source["list"]
+    assert more.duration.start_up_s == pytest.approx(forecast_of(surveyed=once).duration.start_up_s + 10.0)
+
+
+def test_a_price_of_something_that_is_not_used_is_said_to_be_idle():
+    forecast = forecast_of("file:///images", "file:///out", prices={"per-gb": 1.0})
+
+    assert lines_by_label(forecast)["money"] == ["not priced: GPUs; not used: GB read"]
+
+
 def test_without_gpus_it_is_cores_that_are_paid_for():
     forecast = forecast_of(sampled=sampled_on(BUSY, n_gpus=0), prices={"core-hour": 0.05})
 
@@ -153,10 +182,23 @@ def test_without_gpus_it_is_cores_that_are_paid_for():
     assert [item.kind.name for item in forecast.bill.items] == ["core-hour"]
 
 
-def test_more_failures_than_allowed_are_said_to_end_the_run():
-    lines = list(lines_of(forecast_of(), max_failure_rate=0.01))
+END = ("failures", "more than --max-failure-rate 1.0% allows: the run would end with status 3")
 
-    assert ("failures", "more than --max-failure-rate 1.0% allows: the run would end with status 3") in lines
+
+def test_more_failures_than_allowed_are_said_to_end_the_run():
+    assert END in list(lines_of(forecast_of(), max_failure_rate=0.01))
+
+
+def test_it_is_of_the_whole_plan_that_a_share_may_fail():
+    few, found = Images(n_images=N_IMAGES // 100, schemes=Counter(s3=1)), surveyed_in(10.0)
+    resumed = replace(found, survey=replace(found.survey, to_do=few))
+
+    assert END not in list(lines_of(forecast_of(surveyed=resumed), max_failure_rate=0.01))
+    before = forecast_of(surveyed=replace(resumed, n_failed=N_IMAGES // 50))
+    assert END in list(lines_of(before, max_failure_rate=0.01))
+    assert ("failures", f"{N_IMAGES // 50:,} images that failed before, and are not tried again") in list(
+        lines_of(before, max_failure_rate=0.5)
+    )
 
 
 def test_what_was_not_planned_is_said():

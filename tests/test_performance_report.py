@@ -54,7 +54,7 @@ def test_looking_whether_it_can_be_written_changes_nothing(tmp_path):
     older = tmp_path / "older.html"
     older.write_text("older")
 
-    for file in (str(older), str(tmp_path / "new.html"), None):
+    for file in (str(older), str(tmp_path / "new.html")):
         check_writable("--performance-report", file)
 
     assert [path.name for path in tmp_path.iterdir()] == ["older.html"]

@@ -162,8 +162,8 @@ def _sample(sample: Sample) -> dict[str, Any]:
 
 
 def _images(images: Images) -> dict[str, Any]:
-    plain = asdict(replace(images, suffixes=Counter()))
-    return plain | {"suffixes": dict(images.suffixes)}
+    plain = asdict(replace(images, suffixes=Counter(), schemes=Counter()))
+    return plain | {"suffixes": dict(images.suffixes), "schemes": dict(images.schemes)}
 
 
 def _failures(failures: Failures) -> dict[str, Any]:
@@ -172,6 +172,7 @@ def _failures(failures: Failures) -> dict[str, Any]:
     return {
         "method": "Wilson's 95 % interval",
         "n_sample": failures.n_sample,
+        "n_before": failures.n_before,
         "n_images": {stage: asdict(failures.expected(share)) for stage, share in shares.items()},
         "of_sample": [{"stage": stage, "reason": reason, "n_images": count} for (stage, reason), count in reasons],
     }

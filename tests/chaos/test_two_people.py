@@ -28,6 +28,7 @@ def test_two_commands_at_once_share_a_scheduler_and_leave_it_untouched(
 
     with Client(shared.address, set_as_default=False) as bystander:
         theirs = bystander.submit(int, key="theirs")
+        assert theirs.result() == 0
         with left_as_found(bystander):
             first.start(shared.address, "--min-workers", "2")
             first.await_parts(1)
