@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import boto3
 import psutil
@@ -248,6 +249,33 @@ def test_a_scheduler_that_does_not_answer(refused, good_source, bucket, weights,
 
     assert status == 5
     assert time.monotonic() - before < 60
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_something_that_is_no_scheduler(good_source, bucket, weights, monkeypatch, capsys, greeting):
+    monkeypatch.setattr("cluster.remote.CONNECT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        answering = threading.Thread(target=greet, args=(other, greeting), daemon=True)
+        answering.start()
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+
+        status = main([good_source, f"s3://{bucket}/out", "--weights", str(weights), "--cluster", address])
+    answering.join(10)
+
+    assert status == 5
+    assert f"error: --cluster {address}: no scheduler answers there" in capsys.readouterr().err
+
+
+def greet(server, greeting):
+    """Say the same to whoever comes, until nobody does any more."""
+    server.settimeout(3)
+    with ExitStack() as stack:
+        while True:
+            try:
+                peer = stack.enter_context(server.accept()[0])
+                peer.sendall(greeting)
+            except OSError:
+                return
 
 
 def test_options_from_the_environment(monkeypatch, bucket, good_source, capsys):

@@ -1,6 +1,9 @@
 """What a person sees where there is no terminal: lines, never a bar."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.audience.audience import Heading, summary
 from pipeline.audience.console import Console, printable
@@ -50,6 +53,25 @@ def test_progress_is_whole_lines_with_rate_failures_and_time_left(capsys, monkey
     assert "2 failed" in stderr
     assert stderr.endswith(" s left\n")
     assert "\r" not in stderr
+
+
+def test_where_nobody_reads_the_results_any_more_the_work_goes_on():
+    code = "from pipeline.audience.console import print_line; print_line('a', 1); print_line('b', 2); print(3)"
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_progress_of_a_run_that_has_classified_nothing_yet_foretells_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.audience.console._PLAIN_INTERVAL_S", -1.0)
+    console = headed(HEADING)
+    console.planned(PlanTotals(n_images=160), is_closed=True)
+
+    console.classified(0)
+
+    assert capsys.readouterr().err == "classified 0 of 160 images, 0.0 images/s, 0 failed\n"
 
 
 def test_a_run_without_any_truth_or_answer_has_words_for_it():

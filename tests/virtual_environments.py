@@ -45,16 +45,19 @@ def environment(folder: Path, *, without: Sequence[str] = (), paths: Sequence[Pa
 def another_python() -> str | None:
     """Return an interpreter of another minor version that runs, the nearest first; None where there is none."""
     ours = sys.version_info.minor
-    for minor in sorted(range(10, 20), key=lambda minor: abs(minor - ours)):
-        found = None if minor == ours else shutil.which(f"python3.{minor}") or _of_pyenv(minor)
-        if found and subprocess.run([found, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
-            return found
-    return None
+    others = sorted({*range(10, 20)} - {ours}, key=lambda minor: abs(minor - ours))
+    return next((python for minor in others for python in _pythons(minor) if _runs(python)), None)
 
 
-def _of_pyenv(minor: int) -> str | None:
-    """Return one that pyenv keeps beside the one that runs here."""
-    return next(map(str, Path(sys.base_prefix).parent.glob(f"3.{minor}.*/bin/python3")), None)
+def _pythons(minor: int) -> Iterator[str]:
+    """Yield what may be one: on the path, or beside the one that runs here, as version managers keep them."""
+    if found := shutil.which(f"python3.{minor}"):
+        yield found
+    yield from map(str, Path(sys.base_prefix).parent.glob(f"*3.{minor}*/bin/python3"))
+
+
+def _runs(python: str) -> bool:
+    return subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode == 0
 
 
 def _names_of(package: str) -> Iterator[str]:
