@@ -53,10 +53,10 @@ def surveyed_in(seconds, scheme="s3"):
     return Surveyed(Survey(images, images, seconds=seconds), layout, Counter(list=100))
 
 
-def sampled_on(workers, n_gpus=2):
+def sampled_on(workers, n_gpus=2, others=()):
     ends_s = tuple((i + 1) * 80 / IMAGES_PER_S for i in range(28))
     loading = Counter(read=2, bytes_read=10**8)
-    pace = Pace(28 * 80, ends_s, 30 * 80, loaded_s=6.0, loading=loading, workers=tuple(workers))
+    pace = Pace(28 * 80, ends_s, 30 * 80, loaded_s=6.0, loading=loading, workers=tuple(workers), others=tuple(others))
     options = StorageOptions()
     job = Job("id", "f" * 64, Destination("s3://b/out", options), options, SPEC.transform, load_brightest)
     given = Provision(SPEC, ModelForm(), "no: --compile off", job)
@@ -149,6 +149,20 @@ def test_only_what_s3_answers_is_counted_and_priced(source, destination, said):
     assert said in lines_by_label(forecast)["requests"][0]
     assert ("GETs" in forecast.bill.unpriced) == ("s3://" in source + destination)
     assert ("GB read" in forecast.bill.unpriced) == source.startswith("s3://")
+
+
+def test_a_few_workers_that_took_part_stand_for_all():
+    others = [worker_of(f"10.0.1.{i}") for i in range(6)]
+    few, all_ = forecast_of(), forecast_of(sampled=sampled_on(BUSY, n_gpus=8, others=others))
+
+    assert all_.duration.steady_s.expected == pytest.approx(few.duration.steady_s.expected / 4)
+    assert all_.sample.images_per_s == pytest.approx(4 * few.sample.images_per_s)
+    assert (all_.workers.n_workers, all_.workers.n_cores) == (8, 64)
+    assert all_.verdict.loads == pytest.approx(few.verdict.loads, abs=0.01)
+    assert "on 2 of 8 workers)" in lines_by_label(all_)[""][0]
+    assert [limit.n_workers for limit in all_.limits if "scheduler" in limit.reason] == pytest.approx(
+        [limit.n_workers for limit in few.limits if "scheduler" in limit.reason]
+    )
 
 
 def test_images_on_s3_are_paid_for_wherever_the_table_is_that_names_them():

@@ -19,11 +19,13 @@ from pipeline.storage import (
     GONE,
     ReadFault,
     StorageOptions,
+    counted_for,
     join,
     open_storage,
     options_from_environment,
     read_whole,
     requests,
+    requests_since_last,
 )
 
 
@@ -265,6 +267,21 @@ def test_what_is_asked_of_a_store_is_counted(storage, folder):
         "bytes_read": 6,
         "delete": 1,
     }
+
+
+def test_what_is_asked_for_one_of_several_runs_is_counted_for_it_alone(storage, folder):
+    url = storage.write(join(folder, "a.jpg"), b"123") and join(folder, "a.jpg")
+    requests_since_last()
+
+    with counted_for("first"):
+        storage.read_many([(url, ""), (url, "")])
+        etag = listed(storage, folder)[0].etag
+    with counted_for("second"):
+        storage.read_many([(url, etag)] * 3)  # an ETag lets a faster client read
+
+    assert requests_since_last("first") == {"read": 2, "bytes_read": 6, "list": 1}
+    assert requests_since_last("second") == {"read": 3, "bytes_read": 9}
+    assert requests_since_last("second") == requests_since_last() == {}
 
 
 def test_a_missing_bucket_is_named(s3):

@@ -41,6 +41,11 @@ def ask(
     return client.sync(_ask_each, asked, within_s, list(workers))  # type: ignore[no-any-return]
 
 
+async def aside(question: Callable[[], Any], dask_worker: Any = None) -> Any:  # noqa: ARG001  Dask gives it
+    """Answer a question in a thread of its own: what imports torch takes seconds, in which a worker has to be heard."""
+    return await asyncio.to_thread(question)
+
+
 async def _ask_each(
     asked: Callable[..., Awaitable[Mapping[str, Any]]], within_s: float, workers: list[str]
 ) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Extent:
 
     n_batches: int = 3
     n_rounds: int = 1
+    n_workers: int | None = None
+    """Workers that take part at most, where all have the model; None is all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ class Pace:
     """What the workers had asked of their stores by then."""
 
     workers: tuple[WorkerFacts, ...]
-    """What they have, and what they asked and spent from then on, for all images that went through."""
+    """What those have that took part, and what they asked and spent from then on, for all images that went through."""
+
+    others: tuple[WorkerFacts, ...] = ()
+    """What those have that did not."""
 
     @property
     def steady_s(self) -> float:
@@ -118,6 +123,7 @@ class PaceTrial:
         self._extent, self._told = extent, told
         self._n_wanted = math.ceil(len(refs) / self._batch_size) if told else 0
         self._wanted: set[str] = set()
+        self._taking_part: list[str] | None = None
         self._events: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._futures: list[Future] = []
         self._ends: list[float] = []
@@ -141,14 +147,27 @@ class PaceTrial:
         finally:
             if self._client.status == "running":
                 self._client.cancel(self._futures, force=True)
-        workers = tuple(worker_facts(self._client, self._job))
+        workers = tuple(worker_facts(self._client, self._job, self._taking_part))
+        others = tuple(worker_facts(self._client, self._job, self._left_out)) if self._left_out else ()
         n_images, n_all = (n * self._batch_size for n in (len(ends_s), len(self._ends)))
-        return Pace(n_images, ends_s, n_all, loaded_s, loading, workers)
+        return Pace(n_images, ends_s, n_all, loaded_s, loading, workers, others)
+
+    @property
+    def _left_out(self) -> list[str]:
+        return [] if self._taking_part is None else sorted({*self._client.nthreads()} - {*self._taking_part})
+
+    def _choose(self) -> int:
+        """Choose who takes part, spread over all that there are; return their task slots."""
+        n_slots, n_most = dict(self._client.nthreads()), self._extent.n_workers
+        if n_most is None or n_most >= len(n_slots) or self._job.model_resource is not None:
+            return self._watch.n_slots
+        self._taking_part = sorted(n_slots)[:: len(n_slots) // n_most][:n_most]
+        return sum(n_slots[worker] for worker in self._taking_part)
 
     def _timed(self) -> tuple[float, ...]:
         """Return when each batch was done that was counted, in seconds since the count began."""
         self._watch.look()
-        n_slots = self._watch.n_slots
+        n_slots = self._choose()
         n_rounds = max(self._extent.n_rounds, math.ceil(self._extent.n_batches / n_slots))
         began = time.monotonic()
         self._submit((1 + n_rounds) * n_slots)
@@ -164,7 +183,8 @@ class PaceTrial:
         placement, first = self._watch.placement(), len(self._futures)
         works = [PartWork(first + i, tuple(islice(self._refs, self._batch_size))) for i in range(n_batches)]
         graphs = [part_graph(work, self._job, self._batching, placement) for work in works]
-        futures: list[Future] = self._client.compute([infer for graph in graphs for infer in graph.infers])
+        infers = [infer for graph in graphs for infer in graph.infers]
+        futures: list[Future] = self._client.compute(infers, workers=self._taking_part)
         self._futures += futures
         self._wanted = {future.key for future in self._futures[: self._n_wanted]}
         for future in futures:
@@ -177,6 +197,8 @@ class PaceTrial:
                 raise InterruptedRunError("stopped on request")
             if self._watch.look():
                 raise TrialError("workers died of it")
+            if self._watch.lacks(self._taking_part or ()):
+                raise TrialError("a worker left that took part")
             try:
                 self._take(self._events.get(timeout=TICK_S))
             except queue.Empty:

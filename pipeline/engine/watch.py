@@ -79,6 +79,10 @@ class ClusterWatch:
             )
         return self._suspects() if has_lost_some else set()
 
+    def lacks(self, workers: Iterable[str]) -> bool:
+        """Return whether one of these workers was not there any more at the last look."""
+        return not {*workers} <= self._workers
+
     def placement(self) -> Placement | None:
         """Return where the next part's tasks should run; None where every worker has the model, whoever joins."""
         if self._job.model_resource is None:

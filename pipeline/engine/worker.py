@@ -8,10 +8,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -165,9 +165,9 @@ def _is_offered(resource: str, dask_scheduler: Scheduler) -> bool:
     return any(resource in worker.resources for worker in dask_scheduler.workers.values())
 
 
-def worker_facts(client: Client, job: Job) -> list[WorkerFacts]:
-    """Return what the workers of a run have, as far as they say so in time."""
-    return told_by_workers(client, _facts, job.plugin_name)
+def worker_facts(client: Client, job: Job, workers: Sequence[str] | None = None) -> list[WorkerFacts]:
+    """Return what the workers of a run have, or those among them that are named, as far as they say so in time."""
+    return told_by_workers(client, _facts, job.plugin_name, workers=workers)
 
 
 def await_models(client: Client, job: Job, timeout_s: float) -> None:
@@ -175,10 +175,17 @@ def await_models(client: Client, job: Job, timeout_s: float) -> None:
     told_by_workers(client, _loaded, job.plugin_name, timeout_s=timeout_s)
 
 
-def told_by_workers(client: Client, question: Callable[..., Any], *args: Any, timeout_s: float = FORGET_S) -> list[Any]:
-    """Return what the workers say to a question, as far as they do so in time."""
+def told_by_workers(
+    client: Client,
+    question: Callable[..., Any],
+    *args: Any,
+    workers: Sequence[str] | None = None,
+    timeout_s: float = FORGET_S,
+) -> list[Any]:
+    """Return what the workers say to a question, all or those that are named, as far as they do so in time."""
+    ask = partial(client._run, question, *args, workers=workers, on_error="ignore")  # noqa: SLF001  as in _forget
     try:
-        told = client.sync(client._run, question, *args, on_error="ignore", callback_timeout=timeout_s)  # noqa: SLF001  as in _forget
+        told = client.sync(ask, callback_timeout=timeout_s)
     except Exception as error:  # noqa: BLE001  what is only told must not decide how a run ends
         logger.warning("could not ask the workers (%s): %s", question.__name__, error)
         return []

@@ -34,10 +34,16 @@ class Sample:
     seconds: float
     """That those took."""
 
+    n_workers: int
+    """That they went through."""
+
+    share: float = 1.0
+    """Of the cluster's task slots, those workers'."""
+
     @property
     def images_per_s(self) -> float:
         """Of all workers together, in steady state."""
-        return self.n_counted / self.seconds
+        return self.n_counted / self.seconds / self.share
 
 
 @dataclass(frozen=True, slots=True)

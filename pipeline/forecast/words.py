@@ -114,6 +114,8 @@ def _failure_lines(forecast: Forecast, max_failure_rate: float) -> Iterator[str]
 def _pace_words(forecast: Forecast) -> str:
     sample = forecast.sample
     seen = f"{sample.n_counted:,} in {sample.seconds:.0f} s, batches of {sample.batch_size}"
+    if sample.share < 1:
+        seen += f", on {sample.n_workers:,} of {forecast.workers.n_workers:,} workers"
     return f"{sample.images_per_s:,.1f} images/s, as seen of the sample ({seen})"
 
 

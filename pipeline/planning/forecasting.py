@@ -57,7 +57,15 @@ class Forecaster:
             listed=self._survey.listed,
             to_do=self._survey.to_do,
             n_parts=self._layout.n_written,
-            sample=Sample(len(sampled.outcomes), sampled.formats, pace.n_images, sampled.batch_size, pace.steady_s),
+            sample=Sample(
+                len(sampled.outcomes),
+                sampled.formats,
+                pace.n_images,
+                sampled.batch_size,
+                pace.steady_s,
+                len(pace.workers),
+                self._share,
+            ),
             workers=workers,
             failures=failures_of(self._n_images, map(_fault_of, sampled.outcomes.values()), self._n_failed),
             duration=duration,
@@ -68,8 +76,15 @@ class Forecaster:
             notes=list(self._notes()),
         )
 
+    @property
+    def _share(self) -> float:
+        """Of the cluster's task slots, those of the workers that took part; the others are taken to be like them."""
+        pace = self._sampled.pace
+        of_sample, of_others = (sum(worker.n_slots for worker in facts) for facts in (pace.workers, pace.others))
+        return of_sample / (of_sample + of_others)
+
     def _workers(self) -> Workers:
-        facts = self._sampled.pace.workers
+        facts = (*self._sampled.pace.workers, *self._sampled.pace.others)
         cores = {worker.host: worker.n_cores for worker in facts}
         return Workers(len(facts), self._sampled.n_gpus, sum(cores.values()))
 
@@ -79,9 +94,10 @@ class Forecaster:
             sum(counts) for counts in zip(*((w.n_slots, w.has_model) for w in pace.workers), strict=True)
         )
         tempo = tempo_of(pace.ends_s, sampled.batch_size, n_slots)
+        share = self._share
         is_model_bound = verdict_of(_usage(pace, pace.steady_s, 1.0, 0.0, 0.0)).bound_by == "inference"
-        n_servers = max(1, n_models if is_model_bound else n_slots)
-        waiting_s = last_round_s(self._n_images, self._config.batch_size, n_servers, tempo.seconds.mean)
+        n_servers = max(1, round((n_models if is_model_bound else n_slots) / share))
+        waiting_s = last_round_s(self._n_images, self._config.batch_size, n_servers, tempo.seconds.mean * share)
         request_s = self._checked.request_s
         return Duration(
             start_up_s=self._checked.seconds
@@ -89,17 +105,17 @@ class Forecaster:
             + sampled.connect_s
             + sampled.load_s
             + N_AT_START * request_s,
-            steady_s=tempo.seconds_of(self._n_images).at_least(self._survey.seconds),
+            steady_s=(share * tempo.seconds_of(self._n_images)).at_least(self._survey.seconds),
             tail_s=waiting_s + seconds_at_end(self._layout, request_s),
         )
 
     def _verdict(self, duration: Duration) -> Verdict:
         """Return what is going to bound the run: what bounded the sample, had it been as long."""
         pace, steady_s = self._sampled.pace, duration.steady_s.expected
-        image_s = pace.steady_s / pace.n_images
+        image_s = pace.steady_s / pace.n_images * self._share
         waiting_s = max(0.0, self._survey.seconds - self._n_images * image_s)
         first_s = duration.start_up_s + image_s * min(self._n_images, self._config.batch_size)
-        return verdict_of(_usage(pace, steady_s, self._n_images / pace.n_images, first_s, waiting_s))
+        return verdict_of(_usage(pace, steady_s, self._n_images * self._share / pace.n_images, first_s, waiting_s))
 
     def _requests(self) -> Requests:
         pace, ends = self._sampled.pace, self._checked.ends

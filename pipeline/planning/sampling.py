@@ -19,14 +19,22 @@ from pipeline.engine.graph import Batching
 from pipeline.engine.inference import usable_cores
 from pipeline.engine.sniffing import sniff
 from pipeline.engine.trial import Extent, Pace, PaceTrial, TrialError
-from pipeline.engine.worker import prepared_workers, told_by_workers
+from pipeline.engine.worker import prepared_workers
 from pipeline.errors import ClusterError
 from pipeline.evaluation.trials import Setting
 from pipeline.planning.surveying import Checked
 from pipeline.records import ImageRef, Outcome
 from pipeline.running.adoption import stored_run
 from pipeline.running.provenance import Stopwatch, new_run_id
-from pipeline.running.provision import Provision, asked_for, expect_workers, is_on_cpu, joined_workers, provide
+from pipeline.running.provision import (
+    Provision,
+    asked_for,
+    expect_workers,
+    is_on_cpu,
+    joined_workers,
+    provide,
+    told_by_each,
+)
 from pipeline.stages.compiling import form_key, is_kept, next_load_s
 from pipeline.stages.peek import Peekable
 from pipeline.stages.precision import has_gpu
@@ -36,6 +44,9 @@ _CPU_BATCH = 16
 
 _LEAST_BATCHES = 6
 """That are counted at least: fewer tell little of how they differ."""
+
+_MOST_WORKERS = 8
+"""That a sample is sent through: what more of them would read is paid for, and tells little."""
 
 _LEAST_ROUNDS = 3
 """Of all task slots: batches that end together tell no more of that than one."""
@@ -115,7 +126,7 @@ def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[I
         outcomes.update({outcome.image: outcome for outcome in told})
 
     batching = Batching(batch_size, config.images_per_task)
-    extent = Extent(n_batches, _LEAST_ROUNDS)
+    extent = Extent(n_batches, _LEAST_ROUNDS, _MOST_WORKERS)
     trial = PaceTrial(client, given.job, batching, refs, config.stall_timeout, threading.Event(), extent, keep)
     try:
         pace = trial.run()
@@ -125,7 +136,7 @@ def _tried(config: RunConfig, given: Provision, client: Client, refs: Sequence[I
         raise ClusterError("no worker told what it has: is the cluster still there?")
     formats = sniff(client, given.job, refs, config.stall_timeout)
     load_s = pace.loaded_s if key is None else next_load_s(pace.loaded_s, key, was_kept=was_kept)
-    n_gpus = 0 if is_small else sum(told_by_workers(client, has_gpu))
+    n_gpus = 0 if is_small else sum(told_by_each(client, has_gpu, "device"))
     return Sampled(given, pace, min(batch_size, len(refs)), outcomes, formats, connect_s, load_s, n_gpus)
 
 

@@ -17,7 +17,7 @@ from cluster.forkserver import start_forkserver
 from cluster.security import TlsFiles, worker_as_client
 from cluster.upload import uploaded
 from pipeline.config import RunConfig
-from pipeline.diagnosis.examination import refuse_unfit
+from pipeline.diagnosis.examination import aside, ask, refuse_unfit
 from pipeline.diagnosis.software import OURS
 from pipeline.engine.graph import Batching
 from pipeline.engine.inference import load_classifier, usable_cores
@@ -177,7 +177,7 @@ def resolved_precision(config: RunConfig, client: Client) -> str:
         return config.precision
     if local_kind(config.cluster) == "cpu":
         return fastest_cpu_precision()
-    return "bf16" if _told(client, fastest_precision, "precision") == {"bf16"} else "fp32"
+    return "bf16" if {*told_by_each(client, fastest_precision, "precision")} == {"bf16"} else "fp32"
 
 
 def is_on_cpu(config: RunConfig, client: Client) -> bool:
@@ -189,7 +189,7 @@ def is_on_cpu(config: RunConfig, client: Client) -> bool:
         If a worker cannot tell.
     """
     kind = local_kind(config.cluster)
-    return kind == "cpu" if kind in ("cpu", "cuda") else not any(_told(client, has_gpu, "device"))
+    return kind == "cpu" if kind in ("cpu", "cuda") else not any(told_by_each(client, has_gpu, "device"))
 
 
 def cluster_options(config: RunConfig, setting: Setting, *, awaits_workers: bool = True) -> ClusterOptions:
@@ -200,13 +200,22 @@ def cluster_options(config: RunConfig, setting: Setting, *, awaits_workers: bool
         return ClusterOptions(config.cluster, config.workers, n_min, n_threads, tls, awaits_workers)
 
 
-def _told(client: Client, question: Callable[[], Any], what: str) -> set[Any]:
-    workers = list(client.nthreads()) or [None]  # where there is none in this moment, one may come for this
-    futures = [client.submit(question, workers=worker, pure=False) for worker in workers]
+def told_by_each(client: Client, question: Callable[[], Any], what: str) -> list[Any]:
+    """Return what the workers say to a question, as far as they do so in time; at least one answer.
+
+    Raises
+    ------
+    ClusterError
+        If none can tell.
+    """
+    told = ask(client, aside, question, within_s=_ANSWER_S, workers=client.nthreads())
+    answers = [answer for answer in told.values() if not isinstance(answer, BaseException)]
     try:
-        return {future.result(timeout=_ANSWER_S) for future in futures}
+        # Where there is none in this moment, one may come for this.
+        return answers or [client.submit(question, pure=False).result(timeout=_ANSWER_S)]
     except Exception as error:
-        message = f"a worker could not tell its {what} ({error}); install the pipeline there and at the scheduler"
+        why = next(iter(told.values()), error)
+        message = f"no worker could tell its {what} ({why}); install the pipeline there and at the scheduler"
         raise ClusterError(message) from error
 
 
