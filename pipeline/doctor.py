@@ -88,6 +88,9 @@ def _examine(config: RunConfig, diagnosis: Diagnosis, ends: Ends | None, spec: M
             image = next(ends.source.images()).url
             errand = Errand(image, ends.source.options, ends.destination, spec)
             diagnosis.findings.extend(access(client, able, errand))
+        elif config.source:
+            what = "not tried by the workers, since this client cannot use them itself"
+            diagnosis.findings.append(Finding(Level.WARNING, "storage", what))
 
 
 def _tried(diagnosis: Diagnosis, check: str, trial: Callable[[], T]) -> T | None:

@@ -63,8 +63,9 @@ def test_nothing_is_wrong_with_a_healthy_cluster():
             "problem",
             "scheduler: Python 3.10.2, here 3.",
         ),
-        (packages, cluster(worker(**other("torchvision", "0.2"))), "problem", "torchvision 0.2, here 0."),
-        (packages, cluster(worker(**other("pillow", None))), "problem", "no pillow, here "),
+        (packages, cluster(worker(0), worker(1, **other("torchvision", "0.2"))), "problem", "0.2, on most workers 0."),
+        (packages, cluster(worker(**other("torch", "2.1"))), "warning", "most workers 2.1, which decides predictions"),
+        (packages, cluster(worker(**other("pillow", None))), "problem", "no pillow; install pillow "),
         (packages, cluster(worker(**other("dask-image-inference", None))), "problem", "or give --upload"),
         (packages, cluster(worker(**other("s3fs", "2020.1"))), "warning", "s3fs 2020.1, here "),
         (

@@ -125,7 +125,7 @@ def diagnosis(tmp_path_factory, store, weights, pythons):
         ("weights", "no cache", "problem", "cannot write the weights cache"),
         ("packages", "without the package", "problem", "no dask-image-inference, here "),
         ("imports", "without the package", "problem", "ModuleNotFoundError: No module named 'pipeline'"),
-        ("packages", "another torchvision", "problem", "torchvision 0.28.0, here 0.29"),
+        ("packages", "another torchvision", "problem", "torchvision 0.28.0, on most workers 0.29"),
         ("packages", "another Dask", "problem", "dask 2026.7.0, here 2026.7.1"),
         ("python", "another Python", "problem", f"; start it with Python 3.{sys.version_info.minor}"),
     ],
