@@ -1,21 +1,17 @@
 """Clusters that somebody else started: joined by address or scheduler file, and left as they were."""
 
-import asyncio
 import json
 import re
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import dask.config
 from distributed import Client
-from distributed.comm import connect
-from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
-from cluster.security import TlsFiles, security_of, why_refused
+from cluster.security import TlsFiles, check_greeting, security_of, why_refused
 
 CONNECT_S = 10.0
 """Seconds in which a scheduler must answer."""
@@ -37,13 +33,11 @@ def join_cluster(address_or_file: str, tls: TlsFiles = TlsFiles()) -> Iterator[C
     address = scheduler_address(address_or_file, tls)
     security = security_of(address_or_file, address, tls)
     try:
-        with ThreadPoolExecutor(1) as aside:  # in a notebook this thread has a loop of its own
-            aside.submit(asyncio.run, _knock(address, security)).result()
+        check_greeting(address, security, CONNECT_S)
         with warnings.catch_warnings():  # pipeline.diagnosis says it in one line, and refuses
             warnings.simplefilter("ignore", VersionMismatchWarning)
             client = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
-    # Of an answer that is none of Dask's it takes the first bytes for a length, and asks for so much memory.
-    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
         if why := why_refused(address_or_file, address, security):
             raise ValueError(why) from error
         raise ConnectionError(
@@ -51,13 +45,6 @@ def join_cluster(address_or_file: str, tls: TlsFiles = TlsFiles()) -> Iterator[C
         ) from error
     with client:
         yield client
-
-
-async def _knock(address: str, security: Security) -> None:
-    """Raise an exception unless a Dask process answers in time; `Client` waits without limit for one that is silent."""
-    async with asyncio.timeout(CONNECT_S):
-        comm = await connect(address, timeout=CONNECT_S, **security.get_connection_args("client"))
-        comm.abort()
 
 
 def scheduler_address(address_or_file: str, tls: TlsFiles) -> str:

@@ -4,7 +4,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,11 @@ from distributed.security import Security
 
 PROBE_S = 3.0
 """Seconds that a peer has for its part of a handshake, where one failed before and nobody knows why."""
+
+_LENGTH_BYTES = 8
+"""Of Dask's messages, before each: https://distributed.dask.org/en/stable/protocol.html"""
+
+_LONGEST_GREETING = 1 << 20
 
 _OPEN = ("tcp://", "ws://", "ucx://", "ucxx://")
 """Dask's ways of connecting that neither encrypt nor ask who is there."""
@@ -93,11 +98,26 @@ def worker_as_client(security: Security) -> Security:
     )
 
 
+def check_greeting(address: str, security: Security, timeout_s: float) -> None:
+    """Raise an `OSError` unless a Dask process answers in time, where that can be told from its first bytes.
+
+    `distributed.Client` waits without limit for somebody who is silent, and takes the first bytes of somebody who is no
+    Dask process for the length of what follows.
+    """
+    if not address.startswith(("tcp://", "tls://")):
+        return
+    context = security.get_connection_args("client")["ssl_context"] if address.startswith("tls://") else None
+    length = int.from_bytes(_first_bytes(address, context, _LENGTH_BYTES, timeout_s), "little")
+    if not 0 < length < _LONGEST_GREETING:
+        raise ConnectionError(f"whoever answers at {address} is no Dask process")
+
+
 def why_refused(cluster: str, address: str, security: Security) -> str | None:
     """Return in one line why a scheduler and we cannot connect, as far as it is TLS; None where it is not."""
     is_tls = address.startswith("tls://")
     try:
-        _shake_hands(address, security.get_connection_args("client")["ssl_context"] if is_tls else _trusting())
+        context = security.get_connection_args("client")["ssl_context"] if is_tls else _trusting()
+        _first_bytes(address, context, 1, PROBE_S)
     except ssl.SSLCertVerificationError as error:
         return (
             f"--cluster {cluster}: the certificate of {address} is not one of the authority that --tls-ca-file names "
@@ -184,11 +204,11 @@ def _trusting() -> ssl.SSLContext:
     return context
 
 
-def _shake_hands(address: str, context: ssl.SSLContext) -> None:
-    """Connect, and read what a Dask server says first: only then a refusal of our certificate shows in TLS 1.3."""
-    plain = socket.create_connection(parse_host_port(_place(address)), timeout=PROBE_S)
-    with plain, context.wrap_socket(plain) as connection:
-        connection.recv(1)
+def _first_bytes(address: str, context: ssl.SSLContext | None, n_bytes: int, timeout_s: float) -> bytes:
+    """Return what a server says first; with TLS 1.3 only then a refusal of our certificate shows."""
+    plain = socket.create_connection(parse_host_port(_place(address)), timeout=timeout_s)
+    with plain, nullcontext(plain) if context is None else context.wrap_socket(plain) as connection:
+        return connection.recv(n_bytes)
 
 
 def _mistaken(cluster: str, address: str) -> str:

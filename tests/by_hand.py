@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,9 +42,11 @@ class DaskByHand:
     def address(self) -> str:
         """Of the scheduler."""
         deadline = time.monotonic() + START_S
-        while not self.file.exists() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            with suppress(FileNotFoundError, ValueError):  # it is not there yet, or being written
+                return str(json.loads(self.file.read_text())["address"])
             time.sleep(0.1)
-        return str(json.loads(self.file.read_text())["address"])
+        raise TimeoutError(f"no scheduler has written {self.file} within {START_S} s")
 
     def add_worker(self, *options: str, python: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker of two threads under a nanny, by another Python or with more environment than the others."""

@@ -15,7 +15,7 @@ from cluster.remote import join_cluster
 from pipeline.config import RunConfig
 from pipeline.destination import part_name
 from pipeline.engine.drive import Limits
-from pipeline.errors import ClusterError, DeviceError
+from pipeline.errors import ClusterError, DeviceError, UsageError
 from pipeline.records import Prediction
 from pipeline.running.provision import asked_for, joined_workers
 from pipeline.storage import resolve_url
@@ -138,7 +138,7 @@ def test_22_a_cluster_of_other_versions_is_refused_by_name(tmp_path, other_versi
 
         with (
             pytest.raises(
-                ClusterError, match=r"scheduler, worker tcp://.*: dask 2020\.1\.0, here 2\d.*; install dask 2\d"
+                UsageError, match=r"^scheduler, worker tcp://.*: dask 2020\.1\.0, here 2\d.*; install dask 2\d"
             ),
             joined_workers(config, asked_for(config)),
         ):

@@ -196,13 +196,30 @@ def test_a_plan_of_another_run_is_refused_with_what_differs(refused, planned, so
     assert keys_of(bucket) == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": {"expected": "soon"}}'])
+SAVED = {
+    "version": 1,
+    "for": {},
+    "seconds": {"expected": 2.0, "low": 1.0, "high": 3.0},
+    "requests": {"until_stored": {"read": 3}},
+}
+DAMAGED = [
+    {"version": 99},
+    {"seconds": {"expected": "soon"}},
+    {"seconds": {"expected": 0, "low": 0, "high": 0}},
+    {"seconds": {"expected": float("nan"), "low": 1, "high": 2}},
+    {"seconds": {"expected": -5, "low": -6, "high": -4}},
+    {"requests": {"until_stored": {"read": "many"}}},
+    {"requests": {"until_stored": 3}},
+]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", *(json.dumps(SAVED | damage) for damage in DAMAGED)])
 def test_a_file_that_is_no_plan_is_refused(refused, tmp_path, content):
     file = tmp_path / "plan.json"
     file.write_text(content)
 
     assert refused(run_main, "s3://b/Images", "s3://b/out", "--planned", file) == (
         2,
-        f"--planned {file} is no plan: expected what python -m pipeline.plan --save writes",
+        f"--planned {file} is no plan: expected what this version's python -m pipeline.plan --save writes",
     )
     assert "cannot be read" in refused(run_main, "s3://b/Images", "s3://b/out", "--planned", tmp_path / "none")[1]

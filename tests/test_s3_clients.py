@@ -167,7 +167,8 @@ def test_the_choice_reaches_both_ends_of_the_pipe(server, bucket, s3_client, mon
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     filled(storage_on(server.endpoint), bucket, 1)
 
-    ends = check_ends(RunConfig(f"s3://{bucket}/dogs", f"s3://{bucket}/out", s3_client=s3_client))
+    config = RunConfig(f"s3://{bucket}/dogs", f"s3://{bucket}/out", s3_client=s3_client)
+    ends = check_ends(config, options_from_environment())
 
     assert (ends.source.options.s3_client, ends.destination.options.s3_client) == (s3_client, s3_client)
 

@@ -11,7 +11,7 @@ from distributed import Client
 from cluster.upload import uploaded
 from pipeline.config import RunConfig
 from pipeline.demo.s3 import fill_bucket
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, UsageError
 from pipeline.running.provision import asked_for, joined_workers
 from pipeline.running.upload import NEEDS, SCHEDULER_NEEDS, this_package
 from tests.by_hand import dask_by_hand
@@ -75,7 +75,7 @@ def test_without_the_option_a_cluster_that_lacks_the_package_is_refused(stranger
 
     with (
         left_as_found(watcher, with_modules=True),
-        pytest.raises(ClusterError, match=r"no dask-image-inference, here .* or give --upload"),
+        pytest.raises(UsageError, match=r"no dask-image-inference, here .* or give --upload"),
         joined_workers(config, asked_for(config)),
     ):
         pass
@@ -210,7 +210,7 @@ def test_packages_of_others_are_not_brought_but_named(strangers, watcher, tmp_pa
             uploaded(watcher, this_package()),
         ):
             pass
-        with pytest.raises(ClusterError, match=r"worker tcp://\S+: no pillow, here"), joined(strangers):
+        with pytest.raises(UsageError, match=r"worker tcp://\S+: no pillow; install pillow"), joined(strangers):
             pass
     finally:
         worker.terminate()

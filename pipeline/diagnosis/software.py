@@ -23,7 +23,7 @@ PACKAGES = tuple(dict.fromkeys([*_TRAVELLING, *_DECIDING, *_USED, *required_pack
 
 _BESIDE = tuple(name for name in PACKAGES if name not in _DECIDING)
 
-_FOR_A_SCHEDULER = (*_TRAVELLING, *(name for name in required_packages if name != "msgpack"))
+_FOR_A_SCHEDULER = tuple(dict.fromkeys([*_TRAVELLING, *(name for name in required_packages if name != "msgpack")]))
 """As Dask has it: `distributed.versions.scheduler_relevant_packages`."""
 
 

@@ -229,13 +229,16 @@ def _forget(client: Client, plugin_name: str, caretaker_name: str) -> None:
     """Take the plugins away; a cluster that cannot any more must not decide how a run ends."""
     if client.status != "running":
         return
-    try:
-        # The public method waits without limit for a worker that hangs.
-        client.sync(client._unregister_worker_plugin, name=plugin_name, callback_timeout=FORGET_S)  # noqa: SLF001
-        # Last: whatever goes wrong above, it sees to it.
-        client.sync(client.scheduler.unregister_scheduler_plugin, name=caretaker_name, callback_timeout=FORGET_S)
-    except Exception as error:  # noqa: BLE001  workers leave at any time
-        logger.warning("could not take %s away from every worker: %s", plugin_name, error)
+    # The public method of the first waits without limit for a worker that hangs. The caretaker goes last: where this is
+    # stopped in between, it sees to the rest.
+    for forget, name in (
+        (client._unregister_worker_plugin, plugin_name),  # noqa: SLF001
+        (client.scheduler.unregister_scheduler_plugin, caretaker_name),
+    ):
+        try:
+            client.sync(forget, name=name, callback_timeout=FORGET_S)
+        except Exception as error:  # noqa: BLE001  workers leave at any time
+            logger.warning("could not take %s away from every process: %s", name, error)
 
 
 def current_plugin(plugin_name: str) -> PipelinePlugin:
