@@ -284,6 +284,13 @@ def test_what_is_asked_for_one_of_several_runs_is_counted_for_it_alone(storage, 
     assert requests_since_last("second") == requests_since_last() == {}
 
 
+def test_an_empty_variable_names_no_endpoint_and_no_region(monkeypatch):
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")
+
+    assert options_from_environment() == StorageOptions()
+
+
 def test_a_missing_bucket_is_named(s3):
     storage = open_storage("s3://no-such-bucket-here", options_from_environment())
 

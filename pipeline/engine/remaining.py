@@ -60,6 +60,7 @@ def look_for_remaining(
     found.n_pages, found.n_parts = len(heads), ledger.n_parts
 
     def settle(page: PageDraft) -> None:
+        """Hand over what is left of a page, once it is known what of it is listed."""
         found.n_changed_pages += page.is_changed
         for work in ledger.unfinished(page.parts(), retry_failed=retry_failed):
             found.n_open_parts += 1
