@@ -39,7 +39,8 @@ def test_a_few_of_many_workers_stand_for_all(many, tmp_path):
     assert len(pace.ends_s) >= 3 * 2
     assert len(pace.ends_s) % 2 == 0
     assert sorted(outcome.image for outcome in told) == [ref.url for ref in refs]
-    assert sum(worker.requests["read"] for worker in pace.workers) == pace.n_all
+    assert all(worker.spent_s["read"] > 0 for worker in pace.workers)
+    assert not any(worker.spent_s.get("read") for worker in pace.others)
 
 
 def test_all_take_part_where_they_are_no_more(many, tmp_path):
