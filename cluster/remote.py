@@ -16,7 +16,7 @@ from cluster.security import TlsFiles, check_greeting, security_of, why_refused
 CONNECT_S = 10.0
 """Seconds in which a scheduler must answer."""
 
-_ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx|ucxx|inproc)://)?[\w.\-\[\]:/]+:\d+/?")
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx|ucxx|inproc)://)?[\w.\-\[\]:]+:\d+/?")
 
 
 @contextmanager

@@ -118,8 +118,8 @@ SOURCE is a folder or glob, DESTINATION a folder, each on any fsspec URL (s3://b
 come from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_PROFILE. Each option also
 works as DASK_PIPELINE__OPTION and under 'pipeline:' in Dask's YAML.
 
-Exit status: 0 every image has its row; 1 internal error; 2 bad usage; 3 more failures than --max-failure-rate; 4
-storage or credentials; 5 cluster lost; 130 stopped by Ctrl-C or SIGTERM.
+Exit status: 0 every image has its row; 1 internal error; 2 bad usage, or a cluster that pipeline.doctor finds unfit; 3
+more failures than --max-failure-rate; 4 storage or credentials; 5 cluster lost; 130 stopped by Ctrl-C or SIGTERM.
 """
 
 

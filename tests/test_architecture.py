@@ -18,27 +18,6 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = ("run", "plan", "verify", "report", "compare", "doctor", "attach")
 """One file for each thing that a person types; not all of them need exist."""
 
-COMMAND_ROOMS = (
-    "cluster",
-    "pipeline.audience",
-    "pipeline.audit",
-    "pipeline.config",
-    "pipeline.destination",
-    "pipeline.diagnosis",
-    "pipeline.engine",
-    "pipeline.errors",
-    "pipeline.evaluation",
-    "pipeline.forecast",
-    "pipeline.pages",
-    "pipeline.planning",
-    "pipeline.records",
-    "pipeline.review",
-    "pipeline.running",
-    "pipeline.stages",
-    "pipeline.storage",
-)
-"""All but the other commands and the demo."""
-
 RUNNING_ROOMS = (
     "pipeline.audience",
     "pipeline.config",
@@ -55,6 +34,9 @@ RUNNING_ROOMS = (
     "pipeline.storage",
 )
 """What carries out a run; few of it know where workers come from."""
+
+COMMAND_ROOMS = (*RUNNING_ROOMS, "cluster", "pipeline.audit", "pipeline.pages", "pipeline.planning")
+"""All but the other commands and the demo."""
 
 LAYERS: dict[str, tuple[str, ...]] = {
     # what a person imports from the top; a worker that imports a room of ours does not pay for it

@@ -219,7 +219,7 @@ def test_weights_that_hold_code(refused, good_source, bucket, tmp_path):
     assert "not a state dict that torch can load safely" in line
 
 
-@pytest.mark.parametrize("cluster", ["tpu", "no-such-file.json"])
+@pytest.mark.parametrize("cluster", ["tpu", "no-such-file.json", "http://127.0.0.1:8787"])
 def test_a_cluster_that_is_none(refused, good_source, bucket, weights, cluster):
     status, line = refused(good_source, f"s3://{bucket}/out", "--weights", weights, "--cluster", cluster)
 
